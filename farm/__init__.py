@@ -1,0 +1,27 @@
+"""sipfarm: a self-organizing farm of SIP proxies and registrars. This is the map.
+
+Each package's docstring names its files in reading order and the RFC sections they obey. Arrows point down only:
+
+    console  tap
+     service                                                    the only file that knows everybody
+      admin  frontend  proxy  registrar  transport  resolve  overlay      siblings: never each other
+       transaction  security
+        sip
+         deadlines  metrics  config                             leaves
+
+Read it as data travels:
+
+A. A datagram in, a datagram out (INVITE). `transport/udp`, `sip/parser`, `transport/layer` (limits, received and
+   rport, its flow), `transaction/layer` and `key` (a retransmission ends here), `proxy/proxy`, `request` (may it go
+   on?), `admission` (who sent it?), `targets` (to whom? here `registrar/location`), `context` and `branch` (a branch a
+   target), `resolve/locate` (to which address?), `forward` (the copy that leaves, with `frontend/token`),
+   `transaction/transaction`, `transport/layer`, `udp`. Back: the client transaction is matched, `context` picks the
+   best, and up again.
+B. REGISTER. As A to `proxy/proxy`, then `registrar/registrar` (with `security/credentials` and `sip/digest`),
+   `registrar/binding` (the merge), `registrar/location`, `overlay/store`, `overlay/journal`, and the 200.
+C. Start and stop. `twisted/plugins/farm_plugin`, `tap`, `config`, `service`; stopping is the same list backwards.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
