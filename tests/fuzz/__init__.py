@@ -1,0 +1,1 @@
+"""Bytes that nobody meant to send."""

@@ -1,0 +1,1 @@
+"""The language: its values, its torture messages, its properties."""

@@ -1,0 +1,1 @@
+"""What tests share: an in-memory network, builders of messages, strategies."""
