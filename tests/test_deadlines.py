@@ -1,0 +1,187 @@
+"""The one heap of timers: order, cancelling, and what a shell with a reactor is told."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farm.deadlines import Deadline, Deadlines
+
+
+class Clockwork:
+    """Deadlines whose actions write down their argument and the time."""
+
+    def __init__(self) -> None:
+        self.woken: list[float] = []
+        self.ran: list[tuple[object, float]] = []
+        self.deadlines = Deadlines(self.woken.append)
+
+    def note(self, argument: object, now: float) -> None:
+        self.ran.append((argument, now))
+
+    def add(self, at: float, argument: object = None) -> Deadline:
+        return self.deadlines.add(at, self.note, argument)
+
+
+@pytest.fixture
+def clockwork() -> Clockwork:
+    return Clockwork()
+
+
+def test_what_is_due_runs_in_the_order_of_time(clockwork: Clockwork) -> None:
+    for at in (3.0, 1.0, 2.0, 5.0):
+        clockwork.add(at, at)
+    assert clockwork.deadlines.run_due(3.0) == 3
+    assert clockwork.ran == [(1.0, 3.0), (2.0, 3.0), (3.0, 3.0)]
+    assert clockwork.deadlines.next_at() == 5.0
+
+
+def test_equal_times_keep_the_order_they_were_added_in(clockwork: Clockwork) -> None:
+    for name in "abcd":
+        clockwork.add(1.0, name)
+    clockwork.deadlines.run_due(1.0)
+    assert [name for name, _ in clockwork.ran] == list("abcd")
+
+
+def test_a_cancelled_deadline_never_runs_and_is_not_counted(clockwork: Clockwork) -> None:
+    first, second = clockwork.add(1.0, "first"), clockwork.add(2.0, "second")
+    clockwork.deadlines.cancel(first)
+    clockwork.deadlines.cancel(first)
+    clockwork.deadlines.cancel(None)
+    assert (first.pending, second.pending, len(clockwork.deadlines)) == (False, True, 1)
+    assert clockwork.deadlines.next_at() == 2.0
+    assert clockwork.deadlines.run_due(9.0) == 1
+    clockwork.deadlines.cancel(second)
+    assert clockwork.ran == [("second", 9.0)]
+    assert (len(clockwork.deadlines), clockwork.deadlines.next_at()) == (0, None)
+
+
+def test_a_cancelled_deadline_lets_its_argument_go(clockwork: Clockwork) -> None:
+    deadline = clockwork.add(1.0, "a large thing")
+    clockwork.deadlines.cancel(deadline)
+    assert deadline.argument is None
+    assert deadline.action is None
+
+
+def test_the_shell_is_woken_only_for_a_deadline_before_all_others(clockwork: Clockwork) -> None:
+    clockwork.add(5.0)
+    clockwork.add(7.0)
+    clockwork.add(3.0)
+    clockwork.add(3.0)
+    assert clockwork.woken == [5.0, 3.0]
+    clockwork.deadlines.run_due(3.0)
+    clockwork.add(6.0)
+    assert clockwork.woken == [5.0, 3.0], "5.0 is the next one, for which the shell looks after each run"
+    clockwork.add(4.0)
+    assert clockwork.woken == [5.0, 3.0, 4.0]
+    clockwork.deadlines.run_due(9.0)
+    clockwork.add(99.0)
+    assert clockwork.woken == [5.0, 3.0, 4.0, 99.0]
+
+
+def test_an_action_that_adds_itself_for_now_does_not_hold_the_process(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    runs: list[float] = []
+
+    def again(_argument: object, now: float) -> None:
+        runs.append(now)
+        deadlines.add(now, again)
+
+    deadlines.add(1.0, again)
+    assert deadlines.run_due(1.0) == 1
+    assert runs == [1.0]
+    assert deadlines.next_at() == 1.0
+    assert deadlines.run_due(1.0) == 1
+    assert len(deadlines) == 1
+
+
+def test_what_an_action_adds_for_earlier_waits_but_does_not_hide_what_is_due(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+
+    def add_earlier(_argument: object, now: float) -> None:
+        clockwork.add(0.5, "added")
+
+    deadlines.add(1.0, add_earlier)
+    clockwork.add(2.0, "due")
+    assert deadlines.run_due(2.0) == 2
+    assert clockwork.ran == [("due", 2.0)]
+    assert deadlines.run_due(2.0) == 1
+    assert clockwork.ran == [("due", 2.0), ("added", 2.0)]
+
+
+def test_an_action_may_cancel_what_is_due_in_the_same_run(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    deadlines.add(1.0, lambda argument, now: deadlines.cancel(doomed))
+    doomed = clockwork.add(1.0, "doomed")
+    assert deadlines.run_due(1.0) == 1
+    assert clockwork.ran == []
+    assert len(deadlines) == 0
+
+
+def test_an_action_that_raises_costs_itself_alone(clockwork: Clockwork) -> None:
+    def fail(_argument: object, _now: float) -> None:
+        raise RuntimeError("a fault")
+
+    clockwork.deadlines.add(1.0, fail)
+    clockwork.add(1.0, "kept")
+    with pytest.raises(RuntimeError, match="a fault"):
+        clockwork.deadlines.run_due(1.0)
+    assert clockwork.deadlines.next_at() == 1.0
+    assert clockwork.deadlines.run_due(1.0) == 1
+    assert clockwork.ran == [("kept", 1.0)]
+
+
+def test_cancelling_nearly_everything_gives_the_memory_back(clockwork: Clockwork) -> None:
+    """Most SIP timers are cancelled: the heap must not keep half a minute of them."""
+    kept = clockwork.add(50.0, "kept")
+    for number in range(10_000):
+        clockwork.deadlines.cancel(clockwork.add(32.0 + number / 1000, number))
+    assert len(clockwork.deadlines) == 1
+    assert len(clockwork.deadlines._heap) < 2100
+    assert kept.pending
+    clockwork.deadlines.run_due(60.0)
+    assert clockwork.ran == [("kept", 60.0)]
+
+
+def test_the_count_stays_right_when_the_heap_is_rebuilt_in_the_middle_of_a_run(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    crowd = [clockwork.add(100.0 + number, number) for number in range(3000)]
+
+    def cancel_all(_argument: object, now: float) -> None:
+        late = clockwork.add(now, "late")
+        soon.append(late)
+
+    def cancel_late(_argument: object, now: float) -> None:
+        deadlines.cancel(soon[0])
+        for deadline in crowd:
+            deadlines.cancel(deadline)
+
+    soon: list[Deadline] = []
+    deadlines.add(1.0, cancel_all)
+    deadlines.add(2.0, cancel_late)
+    assert deadlines.run_due(2.0) == 2
+    assert len(deadlines) == 0
+    assert deadlines.next_at() is None
+    assert deadlines.run_due(500.0) == 0
+    assert clockwork.ran == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=60), st.integers(0, 1000))
+def test_every_deadline_runs_once_in_order_or_was_cancelled(entries: list[tuple[int, bool]], seed: int) -> None:
+    clockwork = Clockwork()
+    made = [(clockwork.add(float(at), number), doomed) for number, (at, doomed) in enumerate(entries)]
+    for deadline, doomed in made:
+        if doomed:
+            clockwork.deadlines.cancel(deadline)
+    expected = sorted((at, number) for number, (at, doomed) in enumerate(entries) if not doomed)
+    assert len(clockwork.deadlines) == len(expected)
+    rng = random.Random(seed)
+    now = 0.0
+    while (at := clockwork.deadlines.next_at()) is not None:
+        now = max(at, now + rng.random() * 5)
+        clockwork.deadlines.run_due(now)
+    assert [number for number, _ in clockwork.ran] == [number for _, number in expected]
+    assert len(clockwork.deadlines) == 0
