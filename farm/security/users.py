@@ -1,0 +1,221 @@
+"""What is done to users: added, given a new password, disabled, removed, listed, imported.
+
+The orders come from the console and end as records of the kind "credential" (see `credentials`), put into a store that
+merges them; on a farm a user added through one node is a user of all. Names are taken as people write them, "user",
+"user@domain" or a SIP URI, and kept canonical. Passwords are turned to HA1 here and go no further.
+
+These are asynchronous sequences, since a store may live on other nodes; with a local one they never suspend.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from enum import Enum
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from farm.security.credentials import (
+    KIND,
+    Credential,
+    Stamp,
+    make_aor,
+    make_credential,
+    pack_credential,
+    unpack_credential,
+)
+from farm.sip.status import SipError
+
+NAME_CHARACTERS: Final = 128
+PASSWORD_CHARACTERS: Final = 256
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+T = TypeVar("T")
+
+
+class Refusal(Protocol):
+    """Why an update was not taken; nothing has changed."""
+
+    @property
+    def reason(self) -> str:
+        """A word for it, such as "full"."""
+
+
+class UserStore(Protocol):
+    """The records of all kinds. What is at hand is answered at once, the rest by an awaitable; `now` is monotonic."""
+
+    def get(self, kind: str, key: str, now: float) -> bytes | Awaitable[bytes | None] | None:
+        """The merged record, None when there never was one."""
+
+    def put(self, kind: str, key: str, delta: bytes, now: float) -> bytes | Refusal | Awaitable[bytes | Refusal]:
+        """Merge `delta` into the record, whole or not at all, and answer the merged one."""
+
+    def items(self, kind: str, now: float) -> Iterable[tuple[str, bytes]]:
+        """Every record of a kind that is held here, with its key, in no particular order."""
+
+
+class UserError(Exception):
+    """What is wrong with a user name, domain or password; `str()` of it is the line for whoever typed it."""
+
+
+class Change(Enum):
+    """What an order about a user came to."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    EXISTS = "exists"
+    UNKNOWN = "unknown"
+
+
+class UserEntry(NamedTuple):
+    """One line of the list of users."""
+
+    aor: str
+    disabled: bool
+
+
+class UserRow(NamedTuple):
+    """A user to be imported: line number in the file, plain name, domain, password."""
+
+    line: int
+    user: str
+    domain: str
+    password: str
+
+
+class BadRow(NamedTuple):
+    """A line that holds no user, and why."""
+
+    line: int
+    problem: str
+
+
+class Imported(NamedTuple):
+    """A user that was imported from that line."""
+
+    line: int
+    aor: str
+    change: Change
+
+
+class Users:
+    """The users of our domains.
+
+    `stamp` gives the next hybrid logical time, for a change made now. The first of `domains` is meant when a name has
+    none; other domains are refused. Every order raises UserError for what cannot be done.
+    """
+
+    __slots__ = ("_domains", "_stamp", "_store")
+
+    def __init__(self, store: UserStore, stamp: Callable[[], Stamp], domains: Collection[str]) -> None:
+        self._store = store
+        self._stamp = stamp
+        self._domains = tuple(domain.lower() for domain in domains)
+
+    def find(self, aor: str, now: float) -> Credential | Awaitable[Credential | None] | None:
+        """The record of a canonical address-of-record; None for a user that is not, or no more."""
+        packed = self._store.get(KIND, aor, now)
+        if packed is None or isinstance(packed, bytes):
+            return _living(packed)
+        return self._find_later(packed)
+
+    async def add(self, name: str, password: str, now: float) -> Change:
+        """A new user; EXISTS, and nothing changed, when there is one."""
+        user, domain, aor = self.check(name, password)
+        if await _settled(self.find(aor, now)) is not None:
+            return Change.EXISTS
+        await self._put(aor, make_credential(user, domain, password, self._stamp()), now)
+        return Change.ADDED
+
+    async def set_password(self, name: str, password: str, now: float) -> Change:
+        """A new password, in force at once; UNKNOWN when there is no such user."""
+        user, domain, aor = self.check(name, password)
+        credential = await _settled(self.find(aor, now))
+        if credential is None:
+            return Change.UNKNOWN
+        made = make_credential(user, domain, password, self._stamp(), disabled=credential.disabled)
+        await self._put(aor, made, now)
+        return Change.CHANGED
+
+    async def set_disabled(self, name: str, disabled: bool, now: float) -> Change:
+        """Refuse a user (403) although the password is right, or serve again."""
+        _, _, aor = self.check(name)
+        credential = await _settled(self.find(aor, now))
+        if credential is None:
+            return Change.UNKNOWN
+        await self._put(aor, msgspec.structs.replace(credential, stamp=self._stamp(), disabled=disabled), now)
+        return Change.CHANGED
+
+    async def remove(self, name: str, now: float) -> Change:
+        """Remove a user for good: a tombstone takes the place of the hashes."""
+        _, domain, aor = self.check(name)
+        if await _settled(self.find(aor, now)) is None:
+            return Change.UNKNOWN
+        await self._put(aor, Credential(self._stamp(), domain, {}, deleted=True), now)
+        return Change.REMOVED
+
+    def entries(self, now: float) -> Iterator[UserEntry]:
+        """All users, by address-of-record, as far as this node's store holds them."""
+        for aor, packed in sorted(self._store.items(KIND, now)):
+            credential = _living(packed)
+            if credential is not None:
+                yield UserEntry(aor, credential.disabled)
+
+    async def import_rows(self, rows: Iterable[UserRow | BadRow], now: float) -> AsyncIterator[Imported | BadRow]:
+        """Add or change a user for each row, answering row by row, so that the caller can show how far it is and let
+        others run in between. A bad row is handed on and spoils no other."""
+        for row in rows:
+            if isinstance(row, BadRow):
+                yield row
+                continue
+            try:
+                user, domain, aor = self.check(f"{row.user}@{row.domain}" if row.domain else row.user, row.password)
+                known = await _settled(self.find(aor, now)) is not None
+                await self._put(aor, make_credential(user, domain, row.password, self._stamp()), now)
+            except UserError as error:
+                yield BadRow(row.line, str(error))
+            else:
+                yield Imported(row.line, aor, Change.CHANGED if known else Change.ADDED)
+
+    def check(self, name: str, password: str | None = None) -> tuple[str, str, str]:
+        """A name as (user, domain, address-of-record); raises UserError for what may not be."""
+        user, at, domain = name.removeprefix("sip:").rpartition("@")
+        if not at:
+            user, domain = domain, self._domains[0]
+        domain = domain.lower()
+        if not user or len(user) > NAME_CHARACTERS or _CONTROL.search(user) or '"' in user or ":" in user:
+            raise UserError(f"{name!r} is no user name (1 to {NAME_CHARACTERS} characters, no colon, quote or control)")
+        if domain not in self._domains:
+            raise UserError(f"{domain!r} is none of our domains ({', '.join(self._domains)})")
+        if password is not None and (not password or len(password) > PASSWORD_CHARACTERS or _CONTROL.search(password)):
+            raise UserError(f"a password has 1 to {PASSWORD_CHARACTERS} characters, none of them a control character")
+        try:
+            return user, domain, make_aor(user, domain)
+        except SipError as error:
+            raise UserError(f"{name!r} is no user name: {error.phrase}") from None
+
+    async def _put(self, aor: str, credential: Credential, now: float) -> None:
+        answer = self._store.put(KIND, aor, pack_credential(credential), now)
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if not isinstance(answer, bytes):
+            raise UserError(f"{aor} was not stored ({answer.reason})")
+
+    async def _find_later(self, packed: Awaitable[bytes | None]) -> Credential | None:
+        return _living(await packed)
+
+
+def _living(packed: bytes | None) -> Credential | None:
+    if packed is None:
+        return None
+    credential = unpack_credential(packed)
+    return None if credential.deleted else credential
+
+
+async def _settled(answer: T | Awaitable[T]) -> T:
+    if isinstance(answer, Awaitable):
+        return await answer
+    return answer
