@@ -1,0 +1,8 @@
+"""The registrar and the location service (RFC 3261 §10): who is where.
+
+A REGISTER ends here. Read in this order:
+
+- `binding.py`    the record of an address-of-record: bindings that merge, lapse and stay removed
+- `registrar.py`  §10.3 step by step, with Path (RFC 3327), Service-Route (RFC 3608) and instances (RFC 5626 §6)
+- `location.py`   finding, changing and listing those records in the store
+"""

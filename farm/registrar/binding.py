@@ -1,0 +1,424 @@
+"""The record of an address-of-record: its bindings, as values that merge whatever order they arrive in.
+
+A binding is known by its key: instance and reg-id where outbound is used (RFC 5626 §6), else the contact URI's
+canonical form. What was said about it is a set of registers. One REGISTER writes one register for each contact it
+names: Call-ID, CSeq, the stamp that orders updates of different nodes, how long was granted and when, and the contact;
+a removal is a register without a contact. Of one Call-ID the highest CSeq counts (RFC 3261 §10.3 step 7), and of what
+counts for different Call-IDs, the greatest stamp is the binding's value, removals included. `Contact: *` raises the
+record's floor: registers at or under it are gone.
+
+Merging two records must not depend on order or repetition, or replicas differ for ever. "Highest CSeq, else latest"
+applied pair by pair is not associative. What is kept here is a function of the *set* of all updates: per Call-ID the
+registers that no other one of that Call-ID beats in both CSeq and stamp (in ordinary life one), above the floor.
+That set can be made from the sets of two halves, so joining is associative, commutative and idempotent by
+construction. A register beaten in CSeq alone is kept because a floor may remove the one that beats it.
+
+At most four Call-IDs are remembered for a binding: its own floor is the stamp of the fifth latest Call-ID. This is a
+function of the set of updates as well, and more updates only raise it, so forgetting keeps the laws.
+
+Lifetimes are (granted, at), `at` in milliseconds of this process's monotonic clock; on their way to another process
+they are shifted. A register is alive while at + granted lies ahead. A lapsed or removed one keeps outranking older
+ones until `at` + the longest lifetime + 60 s: nothing it outranks can be alive then.
+
+Decided: of two copies of one register the later `at` is believed. A transfer's delay makes a copy seem younger by
+milliseconds; a clock that jumped during a restart makes it seem older by hours, and would kill what is alive elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from farm.sip.hop import Hop
+
+KIND: Final = "registration"
+RECORD_BYTES: Final = 65_536
+CALL_IDS: Final = 4
+OUTLIVES_SECONDS: Final = 60
+
+NO_FLOOR: Final = (0, -1)
+
+_NEVER: Final = float("inf")
+
+
+class Contact(msgspec.Struct, array_like=True, gc=False):
+    """What the UA said of a contact. `uri` is "" where it is the binding's key. `params` are the Contact parameters as
+    written, without those that have a field of their own; `q` is in thousandths, -1 when not said."""
+
+    uri: str
+    params: str = ""
+    q: int = -1
+    instance: str = ""
+    reg_id: int = 0
+    user_agent: str = ""
+    path: tuple[str, ...] = ()
+    received: Hop | None = None
+
+
+class Register(msgspec.Struct, array_like=True, gc=False):
+    """One update of a binding. `stamp` and `node` order it among all others; `granted` seconds from `at` it lapses; no
+    `contact`: it removes."""
+
+    call_id: str
+    cseq: int
+    stamp: int
+    node: int
+    at: int
+    granted: int = 0
+    contact: Contact | None = None
+
+
+class Entry(msgspec.Struct, array_like=True, gc=False):
+    """A binding: its key and its registers, the latest stamp first. Registers at or under `floor`, which is a (stamp,
+    node), are forgotten."""
+
+    key: str
+    registers: list[Register]
+    floor: tuple[int, int] = NO_FLOOR
+
+
+class Record(msgspec.Struct, array_like=True, gc=False):
+    """All bindings of an address-of-record, in the order of their keys; `floor` was raised at `floor_at`."""
+
+    entries: list[Entry]
+    floor: int = 0
+    floor_at: int = 0
+
+
+EMPTY: Final = Record([])
+
+
+def value_of(entry: Entry) -> Register:
+    """The register that counts: the latest of those that have the highest CSeq of their Call-ID."""
+    registers = entry.registers
+    if len(registers) > 1:
+        for index, register in enumerate(registers):
+            call_id = register.call_id
+            if all(older.call_id != call_id for older in registers[index + 1 :]):
+                return register
+    return registers[0]
+
+
+def find_register(entry: Entry, call_id: str) -> Register | None:
+    """The register of a Call-ID that has its highest CSeq."""
+    found = None
+    for register in entry.registers:  # of one Call-ID, older ones have the higher CSeq
+        if register.call_id == call_id:
+            found = register
+    return found
+
+
+def is_alive(register: Register, now: float) -> bool:
+    """Whether its contact may be called."""
+    return register.contact is not None and register.at + register.granted * 1000 > now * 1000.0
+
+
+def remaining_seconds(register: Register, now: float) -> int:
+    """Seconds until it lapses, rounded up, so that what is alive never shows 0."""
+    return -int((now * 1000.0 - register.at) // 1000) + register.granted
+
+
+def settle(entry: Entry, floor: int = 0) -> Entry | None:
+    """The entry that a bag of registers comes to, above its own floor and the record's; None when none is left."""
+    kept: list[Register] = []
+    highest: dict[str, int] = {}
+    own_floor = entry.floor if entry.floor[0] > floor else NO_FLOOR
+    for register in sorted(entry.registers, key=_order, reverse=True):
+        if register.stamp <= floor or (register.stamp, register.node) <= own_floor:
+            break
+        call_id = register.call_id
+        if call_id not in highest:
+            if len(highest) == CALL_IDS:
+                own_floor = (register.stamp, register.node)
+                break
+        elif register.cseq <= highest[call_id]:
+            continue  # beaten in CSeq and stamp
+        highest[call_id] = register.cseq
+        kept.append(register)
+    return Entry(entry.key, kept, own_floor) if kept else None
+
+
+def _order(register: Register) -> tuple[int, int, int, bool, int, int]:
+    return (
+        register.stamp,
+        register.node,
+        register.cseq,
+        register.contact is not None,
+        register.at,
+        register.granted,
+    )
+
+
+def join(one: Record, other: Record) -> Record:
+    """The record that has seen what either has seen."""
+    if one.floor == other.floor == 0 and len(one.entries) == 1 and len(other.entries) == 1:
+        held, new = one.entries[0], other.entries[0]
+        if held.key == new.key:
+            return Record([_join_entries(held, new)])
+    floor, floor_at = max((one.floor, one.floor_at), (other.floor, other.floor_at))
+    bags: dict[str, Entry] = {entry.key: entry for entry in one.entries}
+    for entry in other.entries:
+        known = bags.get(entry.key)
+        bags[entry.key] = entry if known is None else _join_entries(known, entry)
+    entries: list[Entry] = []
+    for entry in bags.values():
+        if floor and (entry.registers[-1].stamp <= floor or entry.floor != NO_FLOOR):
+            settled = settle(entry, floor)
+            if settled is not None:
+                entries.append(settled)
+        else:
+            entries.append(entry)
+    if len(entries) > 1:
+        entries.sort(key=_key)
+    return Record(entries, floor, floor_at)
+
+
+def _key(entry: Entry) -> str:
+    return entry.key
+
+
+def _join_entries(one: Entry, other: Entry) -> Entry:
+    left, right = one.registers, other.registers
+    if len(left) == 1 and len(right) == 1 and one.floor == other.floor:  # a refresh
+        held, new = left[0], right[0]
+        if held.call_id == new.call_id:
+            if new.stamp > held.stamp and new.cseq >= held.cseq:
+                return other
+            if held.stamp > new.stamp and held.cseq >= new.cseq:
+                return one
+    return settle(Entry(one.key, left + right, max(one.floor, other.floor))) or one
+
+
+class Kept(NamedTuple):
+    """What became of a record: its bytes (None: nothing is left), when to sweep it next, by how much its numbers of
+    bindings and tombstones changed, and whether part of an update lost."""
+
+    record: bytes | None
+    due_at: float
+    live: int
+    tombstones: int
+    conflict: bool = False
+
+
+class RegistrationKind:
+    """The kind "registration" as the store wants it, and the codec of its records.
+
+    The record that was packed or unpacked last is remembered together with its bytes, and so is the last one before
+    it: reading, changing and listing one address-of-record unpacks once. Nobody changes a Record once it is made.
+    """
+
+    __slots__ = (
+        "_decode",
+        "_encode",
+        "_last",
+        "_last_packed",
+        "_one",
+        "_one_packed",
+        "keep_ms",
+        "name",
+        "record_bytes",
+    )
+
+    def __init__(self, max_expires_seconds: int = 7200) -> None:
+        """`max_expires_seconds` is the longest lifetime that any node of the farm grants."""
+        self.name = KIND
+        self.record_bytes = RECORD_BYTES
+        self.keep_ms = (max_expires_seconds + OUTLIVES_SECONDS) * 1000
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(Record).decode
+        self._last_packed = self._one_packed = b""
+        self._last = self._one = EMPTY
+
+    def pack(self, record: Record) -> bytes:
+        """The record as the store keeps it. Raises UnicodeEncodeError for text that came as other than UTF-8."""
+        packed = self._encode(record)
+        self._remember(packed, record)
+        return packed
+
+    def unpack(self, packed: bytes) -> Record:
+        """The record out of the store; not to be changed. Raises ValueError for bytes that are none."""
+        if packed is self._last_packed:
+            return self._last
+        if packed is self._one_packed:
+            return self._one
+        try:
+            record = self._decode(packed)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"not a registration: {error}") from None
+        self._remember(packed, record)
+        return record
+
+    def _remember(self, packed: bytes, record: Record) -> None:
+        self._one_packed, self._one = self._last_packed, self._last
+        self._last_packed, self._last = packed, record
+
+    def merge(self, held: bytes | None, delta: bytes, now: float) -> Kept:
+        """Join an update with what is held."""
+        new = self.unpack(delta)
+        if held is None:
+            live, tombstones, due_at = self._count(new)
+            return Kept(delta, due_at, live, tombstones)
+        old = self.unpack(held)
+        joined = join(old, new)
+        live_before, tombstones_before, _ = self._count(old)
+        live, tombstones, due_at = self._count(joined)
+        packed = self.pack(joined)
+        conflict = not _has_all(joined, new)
+        if packed == held:
+            return Kept(held, due_at, 0, 0, conflict)
+        return Kept(packed, due_at, live - live_before, tombstones - tombstones_before, conflict)
+
+    def _count(self, record: Record) -> tuple[int, int, float]:
+        """Bindings that have not been found lapsed, tombstones, and when the next of them changes."""
+        live = tombstones = 0
+        due = _NEVER
+        keep_ms = self.keep_ms
+        for entry in record.entries:
+            value = value_of(entry)
+            if value.contact is not None:
+                live += 1
+                at: float = value.at + value.granted * 1000
+            else:
+                tombstones += 1
+                at = value.at + keep_ms
+            if at < due:
+                due = at
+        if record.floor and record.floor_at + keep_ms < due:
+            due = record.floor_at + keep_ms
+        return live, tombstones, due / 1000.0
+
+    def sweep(self, held: bytes, now: float) -> Kept:
+        """Strip lapsed registers of their contact, which makes tombstones of them; let go of what outlived all that it
+        outranks, a Call-ID's registers together."""
+        old = self.unpack(held)
+        now_ms = int(now * 1000)
+        floor, floor_at = old.floor, old.floor_at
+        if floor and floor_at + self.keep_ms <= now_ms:
+            floor = floor_at = 0
+        entries = [swept for entry in old.entries if (swept := self._sweep_entry(entry, now_ms)) is not None]
+        live_before, tombstones_before, _ = self._count(old)
+        if not entries and not floor:
+            return Kept(None, _NEVER, -live_before, -tombstones_before)
+        record = Record(entries, floor, floor_at)
+        live, tombstones, due_at = self._count(record)
+        packed = self.pack(record)
+        if packed == held:
+            return Kept(held, due_at, 0, 0)
+        return Kept(packed, due_at, live - live_before, tombstones - tombstones_before)
+
+    def _sweep_entry(self, entry: Entry, now_ms: int) -> Entry | None:
+        latest: dict[str, int] = {}
+        for register in entry.registers:
+            call_id = register.call_id
+            latest[call_id] = max(register.at, latest.get(call_id, register.at))
+        registers: list[Register] = []
+        for register in entry.registers:
+            if latest[register.call_id] + self.keep_ms <= now_ms:
+                continue
+            if register.contact is not None and register.at + register.granted * 1000 <= now_ms:
+                register = Register(register.call_id, register.cseq, register.stamp, register.node, register.at)
+            registers.append(register)
+        return Entry(entry.key, registers, entry.floor) if registers else None
+
+    def shift(self, record: bytes, seconds: float) -> bytes:
+        """The same record with its times moved by `seconds`, for another monotonic clock."""
+        by = round(seconds * 1000)
+        old = self.unpack(record)
+        entries = [
+            Entry(
+                entry.key,
+                [
+                    Register(
+                        register.call_id,
+                        register.cseq,
+                        register.stamp,
+                        register.node,
+                        register.at + by,
+                        register.granted,
+                        register.contact,
+                    )
+                    for register in entry.registers
+                ],
+                entry.floor,
+            )
+            for entry in old.entries
+        ]
+        return self.pack(Record(entries, old.floor, old.floor_at + by if old.floor else 0))
+
+    def newest(self, record: bytes) -> int:
+        """The greatest stamp in a record."""
+        old = self.unpack(record)
+        return max([entry.registers[0].stamp for entry in old.entries], default=0) or old.floor
+
+
+def _has_all(joined: Record, new: Record) -> bool:
+    """Whether all that an update says counts after the join."""
+    if new.floor and joined.floor > new.floor:
+        return False
+    for entry in new.entries:
+        for kept in joined.entries:
+            if kept is entry or (kept.key == entry.key and value_of(kept).stamp == value_of(entry).stamp):
+                break
+        else:
+            return False
+    return True
+
+
+class Binding:
+    """A live binding, as the proxy sees it. `uri` is the contact as the UA wrote it, `params` the rest of its Contact
+    header; `path` is the Route to put before it (RFC 3327), `received` the flow it must be reached on: where its
+    REGISTER came from, if that was a stream or the UA is behind NAT."""
+
+    __slots__ = (
+        "call_id",
+        "cseq",
+        "expires_at",
+        "granted",
+        "instance",
+        "key",
+        "params",
+        "path",
+        "q",
+        "received",
+        "reg_id",
+        "stamp",
+        "uri",
+        "user_agent",
+    )
+
+    def __init__(self, key: str, register: Register, contact: Contact) -> None:
+        self.key = key
+        self.uri = contact.uri or key
+        self.params = contact.params
+        self.q = contact.q if contact.q >= 0 else 1000
+        self.path = contact.path
+        self.received = contact.received
+        self.instance = contact.instance
+        self.reg_id = contact.reg_id
+        self.user_agent = contact.user_agent
+        self.call_id = register.call_id
+        self.cseq = register.cseq
+        self.stamp = register.stamp
+        self.granted = register.granted
+        self.expires_at = (register.at + register.granted * 1000) / 1000.0
+
+    def __repr__(self) -> str:
+        return f"<Binding {self.uri}>"
+
+
+def bindings_of(record: Record, now: float) -> list[Binding]:
+    """What is alive: the best q first, of equals the one registered last."""
+    found: list[Binding] = []
+    for entry in record.entries:
+        value = value_of(entry)
+        contact = value.contact
+        if contact is not None and value.at + value.granted * 1000 > now * 1000.0:
+            found.append(Binding(entry.key, value, contact))
+    if len(found) > 1:
+        found.sort(key=_preference)
+    return found
+
+
+def _preference(binding: Binding) -> tuple[int, int, str]:
+    return (-binding.q, -binding.stamp, binding.key)

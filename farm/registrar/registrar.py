@@ -1,0 +1,409 @@
+"""The registrar: RFC 3261 §10.3, its eight steps in their order.
+
+A REGISTER for a domain of ours ends here. It is applied whole or not at all: all that it changes is one update of one
+record, made after everything has been checked. What it asks for is read by `asked`, what the record makes of it is
+`binding`'s, who may is the Authenticator's. Path is stored and echoed (RFC 3327), Service-Route sent (RFC 3608), and a
+contact with an instance and a reg-id is a flow of its own (RFC 5626 §6). Every answer to a REGISTER leaves from here:
+a SipError of any step is turned into one in `_refuse`.
+
+Decided: an equal CSeq of the same Call-ID is answered as if applied when it asks for what is so already. The RFC's
+"not higher, so it fails" would refuse the retransmission of a request whose transaction is gone, or that another
+node answered, and the phone would think itself unregistered.
+Decided: a removed or lapsed binding refuses lower CSeqs of its Call-ID for 32 s (64*T1, after which no client
+transaction sends any more), so that a late REGISTER does not undo a removal. Later, a lower CSeq is a phone that has
+restarted with the Call-ID it always uses: what its old self said is forgotten, as for the RFC there is no binding.
+Decided: too many contacts are a 403: the same request can succeed nowhere else, and 503 would send the phone round
+all nodes. A store that takes no more is a 500, as §10.3 step 7 says of a commit that fails.
+Decided: outbound is claimed (Require: outbound in the 200) on streams only, until STUN keep-alives are answered on
+UDP listeners; a phone that believed us would take its UDP flow for dead. Flows are told apart on UDP too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from email.utils import formatdate
+from typing import Any, Final, Protocol, TypeVar
+
+from farm.config import RegistrarSettings
+from farm.metrics import Metrics
+from farm.registrar.asked import Asked, AskedContact, find_received, read_contact
+from farm.registrar.binding import (
+    NO_FLOOR,
+    Contact,
+    Entry,
+    Record,
+    Register,
+    find_register,
+    is_alive,
+    remaining_seconds,
+    value_of,
+)
+from farm.registrar.location import Location, Refusal
+from farm.security.credentials import Refused, Verdict
+from farm.sip.address import parse_address
+from farm.sip.headers import require
+from farm.sip.message import Header, Request, Response, make_header, make_response
+from farm.sip.status import SipError
+from farm.sip.uri import Uri
+from farm.transaction.transaction import ServerTransaction
+
+SUPPORTED: Final = frozenset(("path",))
+LATE_SECONDS: Final = 32.0
+_HOUR: Final = 3600
+_STREAMS: Final = frozenset(("TCP", "TLS", "WS", "WSS"))
+
+T = TypeVar("T")
+
+
+class Authenticator(Protocol):
+    """Says who sent a request."""
+
+    def check(self, request: Request, realm: str, header_name: str, now: float) -> Verdict | Awaitable[Verdict]:
+        """The sender, or what to answer."""
+
+
+class Domains(Protocol):
+    """The names that are ours."""
+
+    def domain_of(self, uri: Uri) -> str | None:
+        """The domain of ours that a URI belongs to, None when it is a stranger's."""
+
+    def aor_of(self, uri: Uri) -> str | None:
+        """The canonical address-of-record of a user of ours, None for a stranger or no user."""
+
+
+class Visit:
+    """One REGISTER on its way through the steps."""
+
+    __slots__ = ("aor", "asked", "request", "result", "transaction")
+
+    asked: Asked
+
+    def __init__(self, transaction: ServerTransaction) -> None:
+        self.transaction = transaction
+        self.request = transaction.request
+        self.aor = ""
+        self.result = "fetched"
+
+
+class Registrar:
+    """Serves REGISTER. `authenticator` None is open mode: whoever asks is believed (§10.3 step 3 allows it)."""
+
+    def __init__(
+        self,
+        settings: RegistrarSettings,
+        domains: Domains,
+        location: Location,
+        authenticator: Authenticator | None,
+        metrics: Metrics,
+        *,
+        make_tag: Callable[[], str],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        report: Callable[[str], None],
+        server_header: str = "",
+    ) -> None:
+        """`clock` is monotonic and asked only after something was waited for; `spawn` starts what waits; `report` logs
+        an exception that is being handled."""
+        self._domains = domains
+        self._location = location
+        self._authenticator = authenticator
+        self._minimum = settings.min_expires_seconds
+        self._maximum = settings.max_expires_seconds
+        self._default = settings.default_expires_seconds
+        self._max_bindings = settings.max_bindings
+        self._contact_bytes = settings.contact_bytes
+        self._make_tag = make_tag
+        self._clock = clock
+        self._wall = wall
+        self._spawn = spawn
+        self._report = report
+        self._counts = {
+            result: metrics.registrations_total.child(result)
+            for result in ("registered", "refreshed", "removed", "fetched", "refused", "failed")
+        }
+        self._rejected = metrics.sip_rejected
+        self._server = (make_header("server", server_header),) if server_header else ()
+        self._fixed: tuple[Header, ...] = self._server
+        if settings.service_route:
+            routes = [uri if uri.startswith("<") else f"<{uri}>" for uri in settings.service_route]
+            self._fixed += (make_header("service-route", ", ".join(routes)),)
+        self._date_second = -1
+        self._date: Header = make_header("date", "")
+
+    def receive_register(self, transaction: ServerTransaction, now: float) -> None:
+        """Serve a REGISTER, now or later. Never raises."""
+        visit = Visit(transaction)
+        try:
+            self._admit(visit, now)
+        except SipError as error:
+            self._refuse(visit, error, now)
+        except Exception:
+            self._report("a REGISTER failed")
+            self._refuse(visit, SipError(500, reason="internal-error"), now)
+
+    async def _go_later(self, visit: Visit, answer: Awaitable[T], step: Callable[[Visit, T, float], None]) -> None:
+        try:
+            came = await answer
+            step(visit, came, self._clock())
+        except SipError as error:
+            self._refuse(visit, error, self._clock())
+        except Exception:
+            self._report("a REGISTER failed")
+            self._refuse(visit, SipError(500, reason="internal-error"), self._clock())
+
+    def _admit(self, visit: Visit, now: float) -> None:
+        request = visit.request
+        asked = visit.asked = Asked(request)
+        if self._domains.domain_of(request.uri) is None:  # step 1; the proxy forwards those
+            raise SipError(404, reason="foreign-domain")
+        if asked.has_require:  # step 2, §8.2.2.3
+            unknown = [tag for tag in require(request) if tag not in SUPPORTED]
+            if unknown:
+                raise SipError(420, reason="bad-extension", headers=(("unsupported", ", ".join(unknown)),))
+        to = parse_address(asked.to).uri
+        if not to.is_sip:  # §10.2: "This address-of-record MUST be a SIP URI or SIPS URI"
+            raise SipError(400, reason="address-of-record-not-sip")
+        aor = self._domains.aor_of(to)  # step 5
+        if aor is None:
+            raise SipError(404, reason="foreign-address-of-record")
+        visit.aor = aor
+        if self._authenticator is None:
+            self._look(visit, now)
+            return
+        realm = aor.rpartition("@")[2]
+        verdict = self._authenticator.check(request, realm, "authorization", now)  # step 3
+        if isinstance(verdict, Awaitable):
+            self._spawn(self._go_later(visit, verdict, self._authorise))
+        else:
+            self._authorise(visit, verdict, now)
+
+    def _authorise(self, visit: Visit, verdict: Verdict, now: float) -> None:
+        """Step 4: everybody for himself; third-party registration is off."""
+        if isinstance(verdict, Refused):
+            raise SipError(verdict.status, reason=verdict.reason, headers=verdict.headers)
+        if verdict.user != visit.aor:
+            raise SipError(403, reason="third-party")
+        self._look(visit, now)
+
+    def _look(self, visit: Visit, now: float) -> None:
+        record = self._location.read(visit.aor, now)
+        if isinstance(record, Record):
+            self._change(visit, record, now)
+        else:
+            self._spawn(self._go_later(visit, record, self._change))
+
+    def _change(self, visit: Visit, record: Record, now: float) -> None:
+        """Steps 6 and 7: find out what changes, then change it."""
+        request = visit.request
+        asked = visit.asked
+        if asked.path and "path" not in asked.supported:  # RFC 3327 §5.3, the recommended policy
+            raise SipError(420, reason="path-not-supported", headers=(("unsupported", "path"),))
+        if not asked.contacts:
+            self._answer(visit, record, now)
+            return
+        if asked.is_star:
+            delta = self._remove_all(request, asked, record, now)
+            visit.result = "removed"
+        else:
+            entries = self._bind(visit, asked, record, now)
+            if not entries:
+                self._answer(visit, record, now)
+                return
+            delta = Record(entries)
+        try:
+            merged = self._location.update(visit.aor, delta, now)
+        except UnicodeEncodeError:
+            raise SipError(400, "Bad Contact", reason="bad-utf-8") from None
+        if isinstance(merged, Record):
+            self._answer(visit, merged, now)
+        elif isinstance(merged, Awaitable):
+            self._spawn(self._go_later(visit, merged, self._commit))
+        else:
+            self._commit(visit, merged, now)
+
+    def _commit(self, visit: Visit, merged: Record | Refusal, now: float) -> None:
+        if not isinstance(merged, Record):
+            raise SipError(500, reason="store-full")
+        self._answer(visit, merged, now)
+
+    def _remove_all(self, request: Request, asked: Asked, record: Record, now: float) -> Record:
+        """Step 6: `Contact: *`."""
+        if asked.expires != 0:
+            raise SipError(400, "Invalid Request", reason="star-without-expires-0")
+        for entry in record.entries:
+            prior = find_register(entry, request.call_id)
+            if prior is not None and request.cseq <= prior.cseq and is_alive(value_of(entry), now):
+                raise _out_of_order()
+        return self._location.make_star(record, request.call_id, request.cseq, now)
+
+    def _bind(self, visit: Visit, asked: Asked, record: Record, now: float) -> list[Entry]:
+        """Step 7: the entries that change, one a contact; empty when all is as asked already."""
+        request = visit.request
+        outbound = self._uses_outbound(asked)
+        changed: list[Entry] = []
+        seen: list[str] = []
+        stamp = 0
+        growth = 0
+        flows = 0
+        added = 0
+        for text in asked.contacts:
+            if len(text) > self._contact_bytes:
+                raise SipError(400, "Contact Too Long", reason="contact-too-long")
+            contact = read_contact(text, record, outbound)
+            key = contact.key
+            if key in seen:
+                raise SipError(400, "Repeated Contact", reason="repeated-contact")
+            seen.append(key)
+            granted = self._grant(asked, contact)
+            if granted:
+                added += 1
+                flows += contact.reg_id > 0
+            entry = contact.entry
+            alive = entry is not None and is_alive(value_of(entry), now)
+            floor = NO_FLOOR
+            if entry is not None:
+                prior = find_register(entry, request.call_id)
+                if prior is not None and request.cseq <= prior.cseq:
+                    if request.cseq == prior.cseq and _is_as_asked(prior, granted, contact, now):
+                        continue
+                    if request.cseq == prior.cseq or not _has_restarted(entry, prior, now):
+                        raise _out_of_order()
+                    floor = (prior.stamp, prior.node)
+            if granted:
+                visit.result = "refreshed" if alive and visit.result != "registered" else "registered"
+                growth += not alive
+            elif alive:
+                growth -= 1
+                if visit.result == "fetched":
+                    visit.result = "removed"
+            else:
+                continue
+            stamp = stamp or self._location.make_stamp()
+            register = Register(request.call_id, request.cseq, stamp, self._location.node, int(now * 1000), granted)
+            if granted:
+                register.contact = Contact(
+                    "" if contact.uri == key else contact.uri,
+                    contact.params,
+                    contact.q,
+                    contact.instance,
+                    contact.reg_id,
+                    asked.user_agent,
+                    asked.path,
+                    find_received(request, asked, contact),
+                )
+            changed.append(Entry(key, [register], floor))
+        if flows and added > 1:  # RFC 5626 §6
+            raise SipError(400, "Several Flows", reason="several-flows")
+        if growth > 0 and growth + _count_alive(record, now) > self._max_bindings:
+            raise SipError(403, "Too Many Bindings", reason="too-many-bindings")
+        if len(changed) > 1:
+            changed.sort(key=_key)
+        return changed
+
+    def _uses_outbound(self, asked: Asked) -> bool:
+        """RFC 5626 §6: we are the first hop, or the first hop has left its flow token in the Path."""
+        if asked.hops <= 1:
+            return True
+        if asked.path and "ob" in parse_address(asked.path[-1]).uri.params:
+            return True
+        if "outbound" in asked.supported and any("reg-id" in text.lower() for text in asked.contacts):
+            raise SipError(439, reason="first-hop-lacks-outbound")
+        return False
+
+    def _grant(self, asked: Asked, contact: AskedContact) -> int:
+        """The lifetime a contact gets, 0 when it is to be removed."""
+        seconds = contact.expires
+        if seconds is None:
+            seconds = asked.expires
+            if seconds is None:
+                return self._default
+        if 0 < seconds < self._minimum and seconds < _HOUR:
+            raise SipError(423, reason="interval-too-brief", headers=(("min-expires", str(self._minimum)),))
+        return min(seconds, self._maximum)
+
+    def _answer(self, visit: Visit, record: Record, now: float) -> None:
+        """Step 8: 200 with every current binding."""
+        headers: list[Header] = []
+        claimed = False
+        request = visit.request
+        asked = visit.asked
+        for entry in record.entries:
+            value = value_of(entry)
+            contact = value.contact
+            if contact is None or value.at + value.granted * 1000 <= now * 1000.0:
+                continue
+            text = f"<{contact.uri or entry.key}>{contact.params}"
+            if contact.instance:
+                text += f';+sip.instance="{contact.instance}"'
+                if contact.reg_id:
+                    text += f";reg-id={contact.reg_id}"
+                    claimed = claimed or value.call_id == request.call_id
+            if contact.q >= 0:
+                text += f";q={contact.q / 1000:g}"
+            text += f";expires={remaining_seconds(value, now)}"
+            headers.append(("contact", text, f"Contact: {text}"))
+        if claimed and "outbound" in asked.supported and request.source.transport in _STREAMS:
+            headers.append(make_header("require", "outbound"))
+        if asked.path:
+            headers.append(make_header("path", ", ".join(asked.path)))
+        headers.append(self._make_date())
+        headers += self._fixed
+        self._counts[visit.result].inc()
+        self._send(visit, make_response(request, 200, to_tag=self._make_tag(), headers=headers), now)
+
+    def _make_date(self) -> Header:
+        wall = self._wall()
+        if int(wall) != self._date_second:
+            self._date_second = int(wall)
+            self._date = make_header("date", formatdate(wall, usegmt=True))
+        return self._date
+
+    def _refuse(self, visit: Visit, error: SipError, now: float) -> None:
+        """The answer to what went wrong. §10.3: never a 6xx."""
+        self._counts["failed" if error.status >= 500 else "refused"].inc()
+        self._rejected.child(error.reason).inc()
+        headers = [make_header(name, value) for name, value in error.headers]
+        headers += self._server
+        response = make_response(visit.request, error.status, error.phrase, to_tag=self._make_tag(), headers=headers)
+        self._send(visit, response, now)
+
+    def _send(self, visit: Visit, response: Response, now: float) -> None:
+        visit.transaction.send_response(response, now)
+
+
+def _out_of_order() -> SipError:
+    return SipError(500, "Out Of Order", reason="cseq-out-of-order")
+
+
+def _is_as_asked(prior: Register, granted: int, contact: AskedContact, now: float) -> bool:
+    """Whether a register says what is asked for again: a retransmission that came too late for its transaction."""
+    if not granted:
+        return not is_alive(prior, now)
+    held = prior.contact
+    return (
+        held is not None
+        and is_alive(prior, now)
+        and prior.granted == granted
+        and (held.uri or contact.key) == contact.uri
+        and held.params == contact.params
+        and held.q == contact.q
+    )
+
+
+def _has_restarted(entry: Entry, prior: Register, now: float) -> bool:
+    """Whether a lower CSeq than `prior`'s may be a UA that began again, because the binding has been over for long."""
+    value = value_of(entry)
+    if value is prior and is_alive(value, now):
+        return False
+    over_at = prior.at + (prior.granted * 1000 if prior.contact is not None and value is prior else 0)
+    return now * 1000.0 >= over_at + LATE_SECONDS * 1000.0
+
+
+def _count_alive(record: Record, now: float) -> int:
+    return sum(is_alive(value_of(entry), now) for entry in record.entries)
+
+
+def _key(entry: Entry) -> str:
+    return entry.key

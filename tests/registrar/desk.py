@@ -1,0 +1,134 @@
+"""A registrar at its desk for tests: the real location service over a local store, made-up time, recorded answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, cast
+
+from farm.config import RegistrarSettings
+from farm.metrics import Metrics
+from farm.overlay.clock import HybridClock
+from farm.overlay.local import LocalStore
+from farm.overlay.store import Store
+from farm.registrar.binding import RegistrationKind
+from farm.registrar.location import Location, ReplicatedStore
+from farm.registrar.registrar import Authenticator, Registrar
+from farm.sip.hop import Hop
+from farm.sip.message import Request, Response
+from farm.sip.uri import Uri, aor_of
+from farm.transaction.transaction import ServerTransaction
+from tests.support.messages import make_request
+
+AOR = "sip:alice@example.com"
+SOURCE = Hop("UDP", "192.0.2.101", 5060, "udp:0.0.0.0:5060")
+WALL = 1_700_000_000.0
+
+
+class OurDomains:
+    """example.com and, standing for it, 198.51.100.1; example.org as well."""
+
+    def domain_of(self, uri: Uri) -> str | None:
+        if uri.host in ("example.com", "198.51.100.1"):
+            return "example.com"
+        return "example.org" if uri.host == "example.org" else None
+
+    def aor_of(self, uri: Uri) -> str | None:
+        domain = self.domain_of(uri)
+        if domain is None or not uri.user:
+            return None
+        return f"{aor_of(uri).rpartition('@')[0]}@{domain}"
+
+
+class RecordedTransaction:
+    """Keeps the answers."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.answers: list[Response] = []
+
+    def send_response(self, response: Response, now: float) -> None:
+        self.answers.append(response)
+
+
+class Desk:
+    """`register` sends a REGISTER and answers the response; `uris` is what a caller would find."""
+
+    def __init__(
+        self,
+        settings: RegistrarSettings | None = None,
+        *,
+        authenticator: Authenticator | None = None,
+        replicated: ReplicatedStore | None = None,
+        server_header: str = "",
+        kind: RegistrationKind | None = None,
+    ) -> None:
+        self.kind = kind or RegistrationKind()
+        self.store = Store([self.kind])
+        self.clock = HybridClock(1)
+        self.now = 1000.0
+        self.location = Location(replicated or LocalStore(self.store), self.kind, self.clock, self.wall)
+        self.metrics = Metrics()
+        self.waiting: list[Coroutine[Any, Any, None]] = []
+        self.reports: list[str] = []
+        self.registrar = Registrar(
+            settings or RegistrarSettings(),
+            OurDomains(),
+            self.location,
+            authenticator,
+            self.metrics,
+            make_tag=lambda: "tag1",
+            clock=lambda: self.now,
+            wall=self.wall,
+            spawn=self.waiting.append,
+            report=self.reports.append,
+            server_header=server_header,
+        )
+
+    def wall(self) -> float:
+        return WALL + self.now
+
+    def run_waiting(self) -> None:
+        while self.waiting:
+            asyncio.run(self.waiting.pop(0))
+
+    def receive(self, request: Request, source: Hop = SOURCE) -> RecordedTransaction:
+        request.source = source
+        transaction = RecordedTransaction(request)
+        self.registrar.receive_register(cast(ServerTransaction, transaction), self.now)
+        return transaction
+
+    def register(
+        self,
+        contact: str | None = "<sip:alice@192.0.2.101:5060>",
+        cseq: int = 1,
+        *headers: str,
+        call_id: str = "reg-1",
+        uri: str = "sip:example.com",
+        to: str = "<sip:alice@example.com>",
+        via: str | Sequence[str] = "SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK1",
+        source: Hop = SOURCE,
+    ) -> Response:
+        request = make_request(
+            "REGISTER",
+            uri,
+            via=via,
+            from_="<sip:alice@example.com>;tag=f",
+            to=to,
+            call_id=call_id,
+            cseq=cseq,
+            contact=contact,
+            headers=headers,
+        )
+        transaction = self.receive(request, source)
+        self.run_waiting()
+        (answer,) = transaction.answers
+        return answer
+
+    def uris(self, aor: str = AOR) -> list[str]:
+        found = self.location.find(aor, self.now)
+        assert isinstance(found, list)
+        return [binding.uri for binding in found]
+
+    def counted(self, result: str) -> float:
+        return self.metrics.registrations_total.child(result).value

@@ -1,0 +1,572 @@
+"""RFC 3261 §10.3 as a phone sees it: what is answered, and what a caller finds afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from farm.config import RegistrarSettings
+from farm.overlay.store import Full
+from farm.security.credentials import Authenticated, Refused, Verdict
+from farm.sip.hop import Hop
+from farm.sip.message import Request
+from tests.registrar.desk import AOR, Desk
+
+PHONE = "<sip:alice@192.0.2.101:5060>"
+OTHER = "<sip:alice@192.0.2.102:5060>"
+INSTANCE = '+sip.instance="<urn:uuid:00000000-0000-1000-8000-AABBCCDDEEFF>"'
+
+
+# Adding, refreshing, removing, fetching
+
+
+def test_a_phone_registers_and_is_found() -> None:
+    desk = Desk()
+    answer = desk.register()
+    assert answer.status == 200
+    assert answer.all("contact") == ["<sip:alice@192.0.2.101:5060>;expires=3600"]
+    assert answer.to_tag == "tag1"
+    assert answer.find("date") == "Tue, 14 Nov 2023 22:30:00 GMT"
+    assert not answer.has("record-route")
+    assert desk.uris() == ["sip:alice@192.0.2.101:5060"]
+    assert desk.counted("registered") == 1
+
+
+def test_a_refresh_begins_the_lifetime_anew() -> None:
+    desk = Desk()
+    desk.register()
+    desk.now += 3000
+    assert desk.register(cseq=2).all("contact") == [f"{PHONE};expires=3600"]
+    desk.now += 3599
+    assert desk.uris() == ["sip:alice@192.0.2.101:5060"]
+    assert desk.counted("refreshed") == 1
+    desk.now += 1
+    assert desk.uris() == []
+
+
+def test_the_answer_lists_every_binding_with_what_is_left_of_it() -> None:
+    desk = Desk()
+    desk.register(PHONE, 1, "Expires: 600")
+    desk.now += 100.5
+    answer = desk.register(f"{OTHER};q=0.5;expires=60", call_id="reg-2")
+    assert answer.all("contact") == [f"{PHONE};expires=500", f"{OTHER};q=0.5;expires=60"]
+
+
+def test_several_contacts_come_with_their_own_or_the_common_lifetime() -> None:
+    desk = Desk()
+    answer = desk.register(f"{PHONE};expires=120, {OTHER}", 1, "Expires: 240")
+    assert answer.all("contact") == [f"{PHONE};expires=120", f"{OTHER};expires=240"]
+    assert desk.register(None).all("contact") == answer.all("contact")
+    assert desk.counted("fetched") == 1
+
+
+def test_expires_zero_removes_that_contact_alone() -> None:
+    desk = Desk()
+    desk.register(f"{PHONE}, {OTHER}")
+    answer = desk.register(f"{PHONE};expires=0", 2)
+    assert answer.all("contact") == [f"{OTHER};expires=3600"]
+    assert desk.counted("removed") == 1
+    assert desk.register(f"{OTHER}", 3, "Expires: 0").all("contact") == []
+
+
+def test_removing_what_is_not_there_is_fine() -> None:
+    desk = Desk()
+    assert desk.register(f"{PHONE};expires=0").status == 200
+    assert len(desk.store) == 0
+
+
+def test_a_fetch_changes_nothing() -> None:
+    desk = Desk()
+    desk.register()
+    desk.store.take_unwritten(10)
+    desk.now += 10
+    assert desk.register(None, 2).all("contact") == [f"{PHONE};expires=3590"]
+    assert desk.store.unwritten == 0
+
+
+def test_all_bindings_are_best_q_first_to_callers() -> None:
+    desk = Desk()
+    desk.register(f"{PHONE};q=0.1, {OTHER};q=0.9")
+    assert desk.uris() == ["sip:alice@192.0.2.102:5060", "sip:alice@192.0.2.101:5060"]
+
+
+# Contact: *
+
+
+def test_star_removes_everything() -> None:
+    desk = Desk()
+    desk.register(f"{PHONE}, {OTHER}")
+    answer = desk.register("*", 2, "Expires: 0")
+    assert (answer.status, answer.all("contact")) == (200, [])
+    assert desk.uris() == []
+    assert desk.location.known(AOR)
+
+
+@pytest.mark.parametrize(
+    ("contact", "headers"),
+    [("*", ()), ("*", ("Expires: 60",)), (f"*, {PHONE}", ("Expires: 0",)), ("*, *", ("Expires: 0",))],
+)
+def test_star_with_anything_but_expires_zero_or_with_company_is_invalid(contact: str, headers: tuple[str, ...]) -> None:
+    desk = Desk()
+    desk.register()
+    assert desk.register(contact, 2, *headers).status == 400
+    assert len(desk.uris()) == 1
+
+
+def test_star_with_an_old_cseq_of_a_binding_s_call_id_fails_and_removes_nothing() -> None:
+    desk = Desk()
+    desk.register(PHONE, 5)
+    desk.register(OTHER, 1, call_id="reg-2")
+    assert desk.register("*", 5, "Expires: 0").status == 500
+    assert len(desk.uris()) == 2
+    assert desk.register("*", 6, "Expires: 0").status == 200
+
+
+def test_a_registration_that_was_late_does_not_undo_a_star() -> None:
+    desk = Desk()
+    desk.register(PHONE, 1)
+    desk.register("*", 3, "Expires: 0")
+    assert desk.register(PHONE, 2).status == 500
+    assert desk.uris() == []
+    assert desk.register(PHONE, 4).status == 200
+
+
+def test_a_removal_before_a_star_is_remembered_through_it() -> None:
+    desk = Desk()
+    desk.register(PHONE, 1)
+    desk.register(f"{PHONE};expires=0", 3)
+    desk.register("*", 4, "Expires: 0")
+    assert desk.register(PHONE, 2).status == 500
+    assert desk.uris() == []
+
+
+# Call-ID and CSeq
+
+
+def test_a_lower_cseq_of_the_same_call_id_fails_whole() -> None:
+    desk = Desk()
+    desk.register(PHONE, 5)
+    answer = desk.register(f"{OTHER}, {PHONE}", 4)
+    assert answer.status == 500
+    assert desk.uris() == ["sip:alice@192.0.2.101:5060"]
+    assert desk.counted("failed") == 1
+    assert desk.metrics.sip_rejected.child("cseq-out-of-order").value == 1
+
+
+def test_the_same_cseq_again_is_answered_as_the_first_time() -> None:
+    """The retransmission of a request whose transaction is gone."""
+    desk = Desk()
+    desk.register(PHONE, 5)
+    desk.store.take_unwritten(10)
+    desk.now += 40
+    answer = desk.register(PHONE, 5)
+    assert (answer.status, answer.all("contact")) == (200, [f"{PHONE};expires=3560"])
+    assert desk.store.unwritten == 0
+
+
+def test_the_same_cseq_with_something_else_fails() -> None:
+    desk = Desk()
+    desk.register(PHONE, 5)
+    assert desk.register(f"{PHONE};expires=60", 5).status == 500
+    assert desk.register(f"{PHONE};expires=0", 5).status == 500
+    assert desk.register(f"{PHONE};expires=0", 6).status == 200
+    assert desk.register(f"{PHONE};expires=0", 6).status == 200
+    assert desk.register(PHONE, 6).status == 500
+
+
+def test_another_call_id_may_begin_at_any_cseq() -> None:
+    desk = Desk()
+    desk.register(PHONE, 50)
+    assert desk.register(PHONE, 1, call_id="after-reboot").status == 200
+    assert desk.register(PHONE, 49).status == 500
+    assert desk.register(f"{PHONE};expires=0", 2, call_id="after-reboot").status == 200
+    assert desk.uris() == []
+
+
+def test_a_late_registration_does_not_undo_a_removal() -> None:
+    desk = Desk()
+    desk.register(PHONE, 1)
+    desk.register(f"{PHONE};expires=0", 3)
+    desk.now += 31
+    assert desk.register(PHONE, 2).status == 500
+    assert desk.uris() == []
+
+
+def test_a_phone_that_restarts_with_its_fixed_call_id_gets_in_when_its_binding_is_over() -> None:
+    desk = Desk()
+    desk.register(PHONE, 100, "Expires: 600")
+    desk.now += 300
+    assert desk.register(PHONE, 1).status == 500  # §10.3 step 7, to the letter
+    desk.now += 301
+    assert desk.register(PHONE, 1).status == 500  # lapsed a second ago
+    desk.now += 32
+    assert desk.register(PHONE, 1).status == 200
+    assert desk.uris() == ["sip:alice@192.0.2.101:5060"]
+    assert desk.register(PHONE, 2).status == 200
+
+
+# Lifetimes
+
+
+def test_too_brief_an_interval_is_refused_with_the_least() -> None:
+    desk = Desk()
+    answer = desk.register(f"{PHONE};expires=59")
+    assert (answer.status, answer.find("min-expires")) == (423, "60")
+    assert desk.uris() == []
+    assert desk.counted("refused") == 1
+
+
+def test_one_brief_contact_refuses_all() -> None:
+    desk = Desk()
+    assert desk.register(f"{OTHER}, {PHONE};expires=10").status == 423
+    assert desk.uris() == []
+
+
+def test_an_hour_is_never_too_brief() -> None:
+    desk = Desk(RegistrarSettings(min_expires_seconds=7000))
+    assert desk.register(f"{PHONE};expires=3600").status == 200
+    assert desk.register(f"{PHONE};expires=3599", 2).status == 423
+
+
+def test_too_long_an_interval_is_cut() -> None:
+    desk = Desk()
+    assert desk.register(f"{PHONE};expires=soon").all("contact") == [f"{PHONE};expires=3600"]  # §10.2: malformed
+    assert desk.register(f"{PHONE};expires=86400", 2).all("contact") == [f"{PHONE};expires=7200"]
+    assert desk.register(PHONE, 3, "Expires: 4294967295").all("contact") == [f"{PHONE};expires=7200"]
+
+
+def test_without_a_wish_the_default_is_granted() -> None:
+    desk = Desk(RegistrarSettings(default_expires_seconds=900))
+    assert desk.register().all("contact") == [f"{PHONE};expires=900"]
+
+
+# Limits
+
+
+def test_too_many_contacts_are_refused_whole() -> None:
+    desk = Desk(RegistrarSettings(max_bindings=2))
+    desk.register(f"{PHONE}, {OTHER}")
+    answer = desk.register("<sip:alice@192.0.2.103>", 2)
+    assert (answer.status, answer.phrase) == (403, "Too Many Bindings")
+    assert len(desk.uris()) == 2
+    assert desk.register(f"<sip:alice@192.0.2.103>, {PHONE};expires=0", 3).status == 200
+    assert desk.register(f"{OTHER}", 4).status == 200
+
+
+def test_a_contact_over_its_limit_is_refused() -> None:
+    desk = Desk(RegistrarSettings(contact_bytes=100))
+    assert desk.register(f"<sip:alice@192.0.2.101;x={'y' * 100}>").status == 400
+
+
+def test_the_same_contact_twice_in_one_request_is_refused() -> None:
+    desk = Desk()
+    assert desk.register(f"{PHONE}, <sip:alice@192.0.2.101:5060>;q=0.1").status == 400
+    assert desk.uris() == []
+
+
+def test_a_record_that_grows_too_large_is_a_500_and_stays() -> None:
+    desk = Desk(RegistrarSettings(max_bindings=100))
+    for number in range(13):
+        contact = f"<sip:alice@192.0.2.{number}>;x={'y' * 4000}"
+        assert desk.register(contact, call_id=str(number)).status == 200
+    desk.kind.record_bytes = 56_000
+    answer = desk.register(f"<sip:alice@192.0.2.99>;x={'y' * 4000}", call_id="last")
+    assert answer.status == 500
+    assert desk.metrics.sip_rejected.child("store-full").value == 1
+    assert len(desk.uris()) == 13
+
+
+# Who may
+
+
+class Judge:
+    def __init__(self, verdict: Verdict, later: bool = False) -> None:
+        self.verdict = verdict
+        self.later = later
+        self.asked: list[tuple[str, str]] = []
+
+    def check(self, request: Request, realm: str, header_name: str, now: float) -> Verdict | Awaitable[Verdict]:
+        self.asked.append((realm, header_name))
+        return self._wait() if self.later else self.verdict
+
+    async def _wait(self) -> Verdict:
+        return self.verdict
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_the_user_may_register_for_himself(later: bool) -> None:
+    judge = Judge(Authenticated(AOR), later)
+    desk = Desk(authenticator=judge)
+    assert desk.register().status == 200
+    assert judge.asked == [("example.com", "authorization")]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_another_user_may_not(later: bool) -> None:
+    desk = Desk(authenticator=Judge(Authenticated("sip:mallory@example.com"), later))
+    assert desk.register().status == 403
+    assert desk.uris() == []
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_stranger_is_challenged(later: bool) -> None:
+    refusal = Refused(401, (("www-authenticate", 'Digest realm="example.com"'),), "no-credentials")
+    desk = Desk(authenticator=Judge(refusal, later))
+    answer = desk.register()
+    assert (answer.status, answer.find("www-authenticate")) == (401, 'Digest realm="example.com"')
+    assert desk.metrics.sip_rejected.child("no-credentials").value >= 1
+
+
+def test_the_realm_of_an_address_that_stands_for_a_domain_is_the_domain() -> None:
+    judge = Judge(Authenticated(AOR))
+    desk = Desk(authenticator=judge)
+    assert desk.register(uri="sip:198.51.100.1", to="<sip:alice@198.51.100.1>").status == 200
+    assert judge.asked == [("example.com", "authorization")]
+    assert desk.uris() == ["sip:alice@192.0.2.101:5060"]
+
+
+# The address-of-record
+
+
+def test_the_address_of_record_is_canonical() -> None:
+    desk = Desk()
+    desk.register(to='"Alice" <sip:%61lice@EXAMPLE.com:5060;user=phone>')
+    assert desk.uris(AOR) == ["sip:alice@192.0.2.101:5060"]
+
+
+def test_sips_and_sip_are_one_address_of_record() -> None:
+    desk = Desk()
+    desk.register(to="<sips:alice@example.com>")
+    assert len(desk.uris(AOR)) == 1
+
+
+@pytest.mark.parametrize("to", ["<sip:alice@elsewhere.net>", "<sip:example.com>"])
+def test_an_address_of_record_that_is_not_ours_is_not_found(to: str) -> None:
+    assert Desk().register(to=to).status == 404
+
+
+def test_a_request_for_a_foreign_domain_is_not_found() -> None:
+    assert Desk().register(uri="sip:elsewhere.net").status == 404
+
+
+def test_an_address_of_record_in_an_unknown_scheme_is_a_bad_request() -> None:
+    """unksm2 of RFC 4475."""
+    assert Desk().register(to="<isbn:2983792873>").status == 400
+
+
+def test_require_of_something_unknown_is_refused_by_name() -> None:
+    answer = Desk().register(PHONE, 1, "Require: path, gruu, pref")
+    assert (answer.status, answer.find("unsupported")) == (420, "gruu, pref")
+    assert Desk().register(PHONE, 1, "Require: path").status == 200
+
+
+# What is kept
+
+
+def test_contact_parameters_are_the_contact_s_and_uri_parameters_the_uri_s() -> None:
+    """cparam01 and cparam02 of RFC 4475."""
+    desk = Desk()
+    answer = desk.register("<sip:+19725552222@gw1.example.net>;unknownparam")
+    assert answer.all("contact") == ["<sip:+19725552222@gw1.example.net>;unknownparam;expires=3600"]
+    answer = desk.register("<sip:+19725552222@gw1.example.net;unknownparam>", 1, call_id="2", to="<sip:b@example.com>")
+    assert answer.all("contact") == ["<sip:+19725552222@gw1.example.net;unknownparam>;expires=3600"]
+
+
+def test_an_escaped_route_in_a_contact_is_kept_and_not_applied() -> None:
+    """regescrt of RFC 4475."""
+    contact = "<sip:user@example.com?Route=%3Csip:sip.example.com%3E>"
+    desk = Desk()
+    assert desk.register(contact).all("contact") == [f"{contact};expires=3600"]
+    assert desk.uris() == [contact[1:-1]]
+    binding = desk.location.find(AOR, desk.now)[0]  # type: ignore[index]
+    assert binding.path == ()
+
+
+def test_a_bare_contact_s_parameters_belong_to_the_header() -> None:
+    answer = Desk().register("sip:alice@192.0.2.101;expires=120;foo=bar")
+    assert answer.all("contact") == ["<sip:alice@192.0.2.101>;foo=bar;expires=120"]
+
+
+def test_contacts_of_other_schemes_are_kept() -> None:
+    desk = Desk()
+    assert desk.register("<mailto:alice@example.com>").all("contact") == ["<mailto:alice@example.com>;expires=3600"]
+    assert desk.register("<mailto:alice@example.com>;expires=0", 2).all("contact") == []
+
+
+def test_equal_contacts_are_one_binding_and_the_last_spelling_is_shown() -> None:
+    desk = Desk()
+    desk.register("<sip:alice@PHONE.example.net;x=1>")
+    answer = desk.register("<sip:%61lice@phone.example.net>", 2)
+    assert answer.all("contact") == ["<sip:%61lice@phone.example.net>;expires=3600"]
+    assert desk.register("<sip:alice@phone.example.net;transport=tcp>", 3).all("contact")[1:] != []
+
+
+def test_the_whole_contact_is_kept_in_the_binding() -> None:
+    desk = Desk()
+    desk.register(f'{PHONE};methods="INVITE,BYE";q=0.70;{INSTANCE}', 1, "User-Agent: Phone/2.1")
+    binding = desk.location.find(AOR, desk.now)[0]  # type: ignore[index]
+    assert (binding.params, binding.q, binding.user_agent) == (';methods="INVITE,BYE"', 700, "Phone/2.1")
+    assert binding.instance == "<urn:uuid:00000000-0000-1000-8000-AABBCCDDEEFF>"
+    assert (binding.call_id, binding.cseq, binding.granted, binding.expires_at) == ("reg-1", 1, 3600, 4600.0)
+
+
+def test_text_that_is_not_utf_8_is_refused() -> None:
+    contact = b'<sip:alice@192.0.2.1>;x="\xff"'.decode("utf-8", "surrogateescape")
+    desk = Desk()
+    assert desk.register(contact).status == 400
+    assert desk.uris() == []
+    agent = b"User-Agent: \xff".decode("utf-8", "surrogateescape")
+    assert desk.register(PHONE, 1, agent).status == 200
+
+
+@pytest.mark.parametrize(
+    "contact", ["<sip:alice@>", "<sip:alice@h>;q=2", "nonsense", "<sip:a@h>;expires", "<sip:a@h>, "]
+)
+def test_a_contact_that_cannot_be_read_is_a_bad_request(contact: str) -> None:
+    desk = Desk()
+    answer = desk.register(contact)
+    assert answer.status == (200 if contact.endswith(";expires") else 400)  # §20.10: malformed expires is an hour
+
+
+_PIECES = ("<", ">", ";", ",", "*", '"', "=", "?", " ", "%", "sip:", "a@h", "[::1]", ":5060", "expires", "q", "reg-id")
+
+
+@given(st.lists(st.sampled_from((*_PIECES, "+sip.instance", "0", "60", "tel:+49", "\u00e9", "\udcff")), max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_any_contact_gets_an_answer_and_leaves_a_record_that_can_be_read(pieces: list[str]) -> None:
+    desk = Desk()
+    desk.register()
+    answer = desk.register("".join(pieces), 2)
+    assert answer.status in (200, 400, 423)
+    assert desk.reports == []
+    assert desk.register(None, 3).status == 200
+
+
+# Path, Service-Route, outbound
+
+
+def test_path_is_kept_and_echoed() -> None:
+    desk = Desk()
+    paths = ("Path: <sip:edge2.example.com;lr>, <sip:edge1.example.com;lr>",)
+    answer = desk.register(PHONE, 1, *paths, "Supported: path")
+    assert answer.all("path") == ["<sip:edge2.example.com;lr>, <sip:edge1.example.com;lr>"]
+    binding = desk.location.find(AOR, desk.now)[0]  # type: ignore[index]
+    assert binding.path == ("<sip:edge2.example.com;lr>", "<sip:edge1.example.com;lr>")
+
+
+def test_path_that_the_phone_does_not_know_of_is_refused() -> None:
+    answer = Desk().register(PHONE, 1, "Path: <sip:edge.example.com;lr>")
+    assert (answer.status, answer.find("unsupported")) == (420, "path")
+
+
+def test_service_route_and_server_are_sent() -> None:
+    desk = Desk(RegistrarSettings(service_route=("sip:out.example.com;lr",)), server_header="farm")
+    answer = desk.register()
+    assert (answer.find("service-route"), answer.find("server")) == ("<sip:out.example.com;lr>", "farm")
+    refusal = desk.register(f"{PHONE};expires=1", 2)
+    assert (refusal.has("service-route"), refusal.find("server")) == (False, "farm")
+
+
+def test_an_instance_and_reg_id_replace_their_own_binding_whatever_the_contact() -> None:
+    desk = Desk()
+    desk.register(f"<sip:alice@192.0.2.101:1111>;reg-id=1;{INSTANCE}")
+    answer = desk.register(f"<sip:alice@192.0.2.101:2222>;reg-id=1;{INSTANCE}", 1, call_id="after-reboot")
+    assert answer.all("contact") == [f"<sip:alice@192.0.2.101:2222>;{INSTANCE};reg-id=1;expires=3600"]
+    assert not answer.has("require")
+    desk.register(f"<sip:alice@192.0.2.101:2222>;reg-id=2;{INSTANCE}", 2, call_id="after-reboot")
+    found = desk.location.find(AOR, desk.now)
+    assert isinstance(found, list)
+    assert [binding.reg_id for binding in found] == [2, 1]
+
+
+def test_outbound_is_claimed_on_streams_for_phones_that_know_it() -> None:
+    source = Hop("TCP", "192.0.2.101", 40000, "tcp:1")
+    contact = f"{PHONE};reg-id=1;{INSTANCE}"
+    assert Desk().register(contact, 1, "Supported: path, outbound", source=source).find("require") == "outbound"
+    assert not Desk().register(contact, 1, "Supported: path", source=source).has("require")
+    assert not Desk().register(contact, 1, "Supported: path, outbound").has("require")
+
+
+def test_reg_id_without_an_instance_is_just_a_parameter() -> None:
+    answer = Desk().register(f"{PHONE};reg-id=1")
+    assert answer.all("contact") == [f"{PHONE};reg-id=1;expires=3600"]
+
+
+def test_a_proxy_between_us_that_knows_no_outbound() -> None:
+    via = ("SIP/2.0/UDP 192.0.2.7;branch=z9hG4bK2", "SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK1")
+    contact = f"{PHONE};reg-id=1;{INSTANCE}"
+    assert Desk().register(contact, 1, "Supported: path, outbound", via=via).status == 439
+    assert Desk().register(contact, 1, via=via).all("contact") == [f"{PHONE};reg-id=1;{INSTANCE};expires=3600"]
+    path = "Path: <sip:token@192.0.2.7;lr;ob>"
+    assert Desk().register(contact, 1, "Supported: path, outbound", path, via=via).status == 200
+
+
+def test_two_flows_in_one_request_are_refused() -> None:
+    contact = f"{PHONE};reg-id=1;{INSTANCE}, {OTHER}"
+    assert Desk().register(contact).status == 400
+    assert Desk().register(f"{PHONE};reg-id=1;{INSTANCE}, {OTHER};expires=0").status == 200
+
+
+# Where it came from
+
+
+def test_the_flow_is_kept_for_a_phone_on_a_stream() -> None:
+    desk = Desk()
+    source = Hop("TCP", "192.0.2.101", 40000, "tcp:0.0.0.0:5060")
+    desk.register(source=source)
+    found = desk.location.find(AOR, desk.now)
+    assert isinstance(found, list)
+    assert found[0].received == source
+
+
+# When the answer is not here yet
+
+
+class SlowStore:
+    """Another node has the records; answers come later."""
+
+    def __init__(self, refuse: bool = False, fail: bool = False) -> None:
+        self.records: dict[str, bytes] = {}
+        self.refuse = refuse
+        self.fail = fail
+        self.kind = None
+
+    async def get(self, kind: str, key: str, now: float) -> bytes | None:
+        if self.fail:
+            raise RuntimeError("the network is gone")
+        return self.records.get(key)
+
+    async def put(self, kind: str, key: str, delta: bytes, now: float) -> bytes | Full:
+        if self.refuse:
+            return Full("records")
+        self.records[key] = delta
+        return delta
+
+    def items(self, kind: str, now: float) -> Iterable[tuple[str, bytes]]:
+        return self.records.items()
+
+
+def test_a_register_waits_for_the_overlay() -> None:
+    desk = Desk(replicated=SlowStore())
+    assert desk.register().all("contact") == [f"{PHONE};expires=3600"]
+
+
+def test_a_quorum_that_fails_is_a_500() -> None:
+    assert Desk(replicated=SlowStore(refuse=True)).register().status == 500
+
+
+def test_what_breaks_while_waiting_is_answered_and_reported() -> None:
+    desk = Desk(replicated=SlowStore(fail=True))
+    assert desk.register().status == 500
+    assert desk.reports == ["a REGISTER failed"]
+
+
+def test_what_breaks_at_once_is_answered_and_reported() -> None:
+    desk = Desk()
+    desk.location = None  # type: ignore[assignment]
+    desk.registrar._location = None  # type: ignore[assignment]
+    assert desk.register().status == 500
+    assert desk.reports == ["a REGISTER failed"]
