@@ -1,0 +1,340 @@
+"""One stream connection as a flow: its messages, its buffers, its time limits (RFC 3261 §18, RFC 5626 §3.5.1).
+
+It is told of bytes, time and the wire's state by `stream.py`, so it needs no socket. Three limits guard against peers
+that only hold a connection: the first whole message must come soon, a message once begun must be completed soon, and
+a silent connection ends. A peer that does not read is cut when too much waits for it.
+
+Decided: one deadline a connection, looked at again when it fires, instead of one moved at every message: traffic then
+costs no timer. Decided: what the wire has no room for waits here and not in Twisted's buffer, whose size it does not
+tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, Protocol
+
+from farm.config import LimitSettings
+from farm.deadlines import Deadline, Deadlines
+from farm.metrics import Metrics
+from farm.sip.framing import PING, Broken, KeepAlive, StreamFramer
+from farm.sip.hop import Hop
+from farm.sip.parser import Malformed, ParserLimits
+from farm.transport.traffic import Traffic
+
+CLOSING_SECONDS: Final = 5.0  # how long a closing connection may take to write what is left
+
+
+class Wire(Protocol):
+    """The socket side."""
+
+    def write(self, data: bytes) -> None:
+        """Send; the wire calls `pause` when it is full and `resume` when it has room again."""
+
+    def close(self) -> None:
+        """Close when all is written."""
+
+    def abort(self) -> None:
+        """Close now, whatever is unwritten."""
+
+
+class StreamReceiver(Protocol):
+    """Where messages go: the layer. None of these raises."""
+
+    def receive_stream_message(self, data: bytes, connection: Connection, now: float) -> None:
+        """One framed message."""
+
+    def receive_broken_stream(self, error: Malformed, connection: Connection, now: float) -> None:
+        """The stream cannot be framed any more; it is closed after this."""
+
+    def receive_connection_end(self, connection: Connection, now: float) -> None:
+        """The connection is gone, or could not be made."""
+
+    def note_rejection(self, reason: str, source: Hop, now: float) -> None:
+        """A peer was turned away."""
+
+
+class Phase(Enum):
+    """Where a connection is in its life."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class StreamCounters:
+    """The kept counters of one stream transport."""
+
+    __slots__ = ("bytes_in", "bytes_out", "keepalives")
+
+    def __init__(self, metrics: Metrics, transport: str) -> None:
+        label = transport.lower()
+        self.bytes_in = metrics.transport_bytes.child(label, "in")
+        self.bytes_out = metrics.transport_bytes.child(label, "out")
+        self.keepalives = metrics.keepalives.child(label)
+
+
+class StreamContext:
+    """What all connections of a node share."""
+
+    __slots__ = ("_counters", "clock", "deadlines", "limits", "metrics", "parser_limits", "receiver", "traffic")
+
+    def __init__(
+        self,
+        receiver: StreamReceiver,
+        limits: LimitSettings,
+        parser_limits: ParserLimits,
+        metrics: Metrics,
+        traffic: Traffic,
+        deadlines: Deadlines,
+        clock: Callable[[], float],
+    ) -> None:
+        self.receiver = receiver
+        self.limits = limits
+        self.parser_limits = parser_limits
+        self.metrics = metrics
+        self.traffic = traffic
+        self.deadlines = deadlines
+        self.clock = clock
+        self._counters: dict[str, StreamCounters] = {}
+
+    def counters_of(self, transport: str) -> StreamCounters:
+        """The counters of a transport."""
+        counters = self._counters.get(transport)
+        if counters is None:
+            counters = self._counters[transport] = StreamCounters(self.metrics, transport)
+        return counters
+
+
+class Connection:
+    """A flow over one stream. `hop.local` names this very connection, and no other until the process ends."""
+
+    __slots__ = (
+        "_active_at",
+        "_context",
+        "_counters",
+        "_deadline",
+        "_framer",
+        "_full",
+        "_heard",
+        "_message_started_at",
+        "_opened_at",
+        "_waiting",
+        "_waiting_bytes",
+        "_wire",
+        "accepted",
+        "close_reason",
+        "hop",
+        "local_name",
+        "phase",
+        "replies",
+        "transport",
+    )
+
+    reliable: Final = True
+
+    def __init__(self, context: StreamContext, hop: Hop, local_name: str, *, accepted: bool) -> None:
+        now = context.clock()
+        self.hop = hop
+        self.local_name = local_name
+        self.transport = hop.transport
+        self.accepted = accepted
+        self.phase = Phase.CONNECTING
+        self.close_reason = ""
+        self.replies: set[object] = set()  # reply flows that lost their own connection and wait on this one
+        self._context = context
+        self._counters = context.counters_of(hop.transport)
+        self._framer = StreamFramer(context.parser_limits)
+        self._wire: Wire | None = None
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._full = False
+        self._heard = False
+        self._opened_at = self._active_at = now
+        self._message_started_at: float | None = None
+        self._deadline: Deadline | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.hop} {self.phase.value}>"
+
+    @property
+    def usable(self) -> bool:
+        """Whether messages can be sent on it, now or when it is open."""
+        return self.phase is Phase.OPEN or self.phase is Phase.CONNECTING
+
+    def send(self, data: bytes) -> bool:
+        """Send a message, or keep it until the peer is connected or reads; False when it cannot be."""
+        phase = self.phase
+        if phase is Phase.OPEN and not self._full:
+            assert self._wire is not None
+            self._wire.write(data)
+        elif phase is Phase.OPEN or phase is Phase.CONNECTING:
+            if self._waiting_bytes + len(data) > self._context.limits.write_buffer_bytes:
+                return self._overflow(phase)
+            self._waiting.append(data)
+            self._waiting_bytes += len(data)
+        else:
+            return False
+        self._active_at = self._context.clock()
+        self._context.traffic.count_sent(data)
+        self._counters.bytes_out.inc(len(data))
+        return True
+
+    def _overflow(self, phase: Phase) -> bool:
+        context = self._context
+        context.receiver.note_rejection("write-buffer-full", self.hop, context.clock())
+        if phase is Phase.OPEN:
+            self.abort("buffer")
+        return False
+
+    def close(self, reason: str) -> None:
+        """Close once what waits is written, or soon."""
+        if self.phase is Phase.CONNECTING:
+            self.abort(reason)
+        elif self.phase is Phase.OPEN:
+            self._flush(even_if_full=True)
+            self.phase = Phase.CLOSING
+            self.close_reason = reason
+            self._arm(self._context.clock() + CLOSING_SECONDS)
+            assert self._wire is not None
+            self._wire.close()
+
+    def abort(self, reason: str) -> None:
+        """Close now."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.close_reason = self.close_reason or reason
+        self.phase = Phase.CLOSING
+        if self._wire is not None:
+            self._wire.abort()
+
+    # From the wire
+
+    def prepare(self, wire: Wire) -> None:
+        """A wire is being connected: `abort` gives it up."""
+        self._wire = wire
+
+    def open(self, wire: Wire) -> None:
+        """The wire is there."""
+        if self.phase is not Phase.CONNECTING:  # given up meanwhile
+            wire.abort()
+            self._wire = wire
+            return
+        self._wire = wire
+        self.phase = Phase.OPEN
+        self._opened_at = self._active_at = self._context.clock()
+        self._arm(self._next_check())
+        self._flush()
+
+    def receive(self, data: bytes) -> None:
+        """Bytes have come in."""
+        context = self._context
+        now = self._active_at = context.clock()
+        self._counters.bytes_in.inc(len(data))
+        receiver = context.receiver
+        pongs = 0
+        whole = 0
+        for frame in self._framer.receive(data):
+            if self.phase is not Phase.OPEN:
+                return
+            if isinstance(frame, bytes):
+                whole += 1
+                self._heard = True
+                receiver.receive_stream_message(frame, self, now)
+            elif isinstance(frame, KeepAlive):
+                self._counters.keepalives.inc()
+                if frame is PING:
+                    pongs += 1
+            elif isinstance(frame, Broken):
+                receiver.receive_broken_stream(frame.error, self, now)
+                self.close("malformed")
+                return
+        if pongs and self.phase is Phase.OPEN:
+            self._pong(pongs)
+        if not self._framer.partial:
+            self._message_started_at = None
+        elif whole or self._message_started_at is None:
+            self._message_started_at = now
+            if self.phase is Phase.OPEN:
+                self._arm(self._next_check())
+
+    def _pong(self, count: int) -> None:
+        """RFC 5626 §4.4.1: one CRLF for each ping. A peer that pings and does not read gets none."""
+        if not self._full:
+            assert self._wire is not None
+            self._wire.write(b"\r\n" * count)
+
+    def pause(self) -> None:
+        """The wire is full."""
+        self._full = True
+
+    def resume(self) -> None:
+        """The wire has room again."""
+        self._full = False
+        if self.phase is Phase.OPEN:
+            self._flush()
+
+    def end(self, reason: str) -> None:
+        """The wire is gone, or could not be connected. `reason` is why, unless we closed it ourselves."""
+        if self.phase is Phase.CLOSED:
+            return
+        context = self._context
+        self.phase = Phase.CLOSED
+        self.close_reason = self.close_reason or reason
+        context.deadlines.cancel(self._deadline)
+        self._deadline = None
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._wire = None
+        context.receiver.receive_connection_end(self, context.clock())
+
+    def _flush(self, *, even_if_full: bool = False) -> None:
+        waiting = self._waiting
+        if not waiting:
+            return
+        assert self._wire is not None
+        sent = 0
+        for data in waiting:
+            if self._full and not even_if_full:
+                break
+            self._wire.write(data)
+            sent += 1
+            self._waiting_bytes -= len(data)
+        del waiting[:sent]
+
+    # Time
+
+    def _next_check(self) -> float:
+        limits = self._context.limits
+        at = self._active_at + limits.idle_seconds
+        if self.accepted and not self._heard:
+            at = min(at, self._opened_at + limits.first_message_seconds)
+        if self._message_started_at is not None:
+            at = min(at, self._message_started_at + limits.message_seconds)
+        return at
+
+    def _arm(self, at: float) -> None:
+        deadlines = self._context.deadlines
+        if self._deadline is not None:
+            if self._deadline.pending and self._deadline.at <= at and self.phase is Phase.OPEN:
+                return
+            deadlines.cancel(self._deadline)
+        self._deadline = deadlines.add(at, self._check)
+
+    def _check(self, _argument: object, now: float) -> None:
+        limits, receiver = self._context.limits, self._context.receiver
+        self._deadline = None
+        if self.phase is not Phase.OPEN:
+            self.abort("stopped")
+        elif self._message_started_at is not None and now >= self._message_started_at + limits.message_seconds:
+            receiver.note_rejection("slow-message", self.hop, now)
+            self.abort("slow")
+        elif self.accepted and not self._heard and now >= self._opened_at + limits.first_message_seconds:
+            receiver.note_rejection("no-first-message", self.hop, now)
+            self.abort("slow")
+        elif now >= self._active_at + limits.idle_seconds:
+            self.close("idle")
+        else:
+            self._arm(self._next_check())
