@@ -1,0 +1,423 @@
+"""Load and check a configuration.
+
+A node reads one TOML file, then `conf.d/*.toml` beside it in the order of their names, then environment variables
+(`SIPFARM__SECTION__KEY`), then options of the command line (`section.key=value`); what comes later wins, except that
+`[[routes]]` and `[[gateways]]` of several files add up. Unknown keys are refused, with the nearest right one named.
+Whatever is wrong is one `ConfigError`, which says file, line and key. The settings themselves are in `settings.py`.
+
+Decided: `tomllib` and `msgspec.convert` instead of `msgspec.toml.decode`: merging several sources needs the plain
+dicts in between, and the line of a wrong key is found in the text afterwards, which only errors pay for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, get_origin, get_type_hints
+
+import msgspec
+
+from farm.settings import (
+    REPEATED,
+    SECTIONS,
+    AdminSettings,
+    AuthSettings,
+    Config,
+    GatewaySettings,
+    LimitSettings,
+    LogSettings,
+    NodeSettings,
+    ProxySettings,
+    RegistrarSettings,
+    ResolverSettings,
+    RouteSettings,
+    SipSettings,
+    StoreSettings,
+)
+from farm.sources import ConfigError, KeyPath, Source, Sources, parse_key_path
+
+__all__ = [
+    "AdminSettings",
+    "AuthSettings",
+    "Config",
+    "ConfigError",
+    "GatewaySettings",
+    "LimitSettings",
+    "Listen",
+    "LogSettings",
+    "NodeSettings",
+    "ProxySettings",
+    "RegistrarSettings",
+    "ResolverSettings",
+    "RouteSettings",
+    "SipSettings",
+    "StoreSettings",
+    "load",
+    "parse_host_port",
+    "parse_listen",
+]
+
+ENVIRONMENT_PREFIX: Final = "SIPFARM__"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_LABEL: Final = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN: Final = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
+_PREFIX: Final = re.compile(r"\+?[0-9]*")
+_AT: Final = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
+_WORDS: Final = {
+    "array": "list",
+    "bool": "true or false",
+    "float": "number",
+    "int": "whole number",
+    "object": "section",
+    "str": "text",
+}
+_WORD: Final = re.compile(rf"\b({'|'.join(_WORDS)})\b")
+_SECRET: Final = re.compile(r"passw|secret|token|private|ha1")
+_EXPIRES: Final = ("default_expires_seconds", "max_expires_seconds", "min_expires_seconds")
+_PATHS: Final = (("node", "state_dir"), ("auth", "nonce_key_file"), ("admin", "control"), ("log", "file"))
+_LONGEST_SOCKET_PATH: Final = 107
+_TRANSPORTS: Final = ("udp", "tcp")
+
+
+class Listen(NamedTuple):
+    """One listener: `transport` is "UDP" or "TCP", `host` a numeric address without brackets, port 0 any free one."""
+
+    transport: str
+    host: str
+    port: int
+
+
+def load(
+    path: str | os.PathLike[str],
+    overrides: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """The configuration of `path` with its `conf.d`, `environ` and `overrides` (`section.key=value`), checked.
+
+    Raises ConfigError, and nothing else, whatever is in them.
+    """
+    main = Path(path)
+    tree = Sources(str(main))
+    for file in [main, *_drop_ins(main)]:
+        _read_file(tree, file)
+    for name, text in sorted((environ or {}).items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+            _add_text(tree, Source(f"environment variable {name}"), section, key, text)
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        section, _, key = name.strip().partition(".")
+        source = Source(f"option {override}")
+        if not equals:
+            raise ConfigError("write it as section.key=value", where=source.name)
+        _add_text(tree, source, section, key, text)
+    return _check(tree, _convert(tree, main.absolute().parent))
+
+
+def parse_listen(text: str) -> Listen:
+    """A listener from `udp:HOST:PORT`; raises ValueError with what is wrong."""
+    transport, _, rest = text.partition(":")
+    if transport.lower() not in _TRANSPORTS:
+        known = " or ".join(_TRANSPORTS)
+        raise ValueError(f'"{text}" must start with {known}, as in "udp:0.0.0.0:5060"')
+    host, port = parse_host_port(rest)
+    if port is None:
+        raise ValueError(f'"{text}" lacks a port, as in "{transport}:{rest or "0.0.0.0"}:5060"')
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f'"{host}" in "{text}" is not a numeric address') from None
+    return Listen(transport.upper(), str(address), port)
+
+
+def parse_host_port(text: str) -> tuple[str, int | None]:
+    """Host (brackets of IPv6 taken off) and port (None when there is none) of `HOST`, `HOST:PORT` or `[IPv6]:PORT`.
+
+    Raises ValueError with what is wrong.
+    """
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f'"{text}" is not [IPv6] or [IPv6]:PORT')
+        colon, port_text = rest[:1], rest[1:]
+    else:
+        host, colon, port_text = text.partition(":")
+        if ":" in port_text:
+            raise ValueError(f'"{text}": write an IPv6 address in brackets')
+    if not host:
+        raise ValueError(f'"{text}" lacks a host')
+    if not colon:
+        return host, None
+    if not re.fullmatch("[0-9]{1,5}", port_text) or int(port_text) > 65_535:
+        raise ValueError(f'"{text}": the port must be 0 (any free one) to 65535')
+    return host, int(port_text)
+
+
+def _drop_ins(main: Path) -> list[Path]:
+    """The files of `conf.d` beside the main file, in the order of their names."""
+    folder = main.absolute().parent / "conf.d"
+    try:
+        return sorted(file for file in folder.iterdir() if file.suffix == ".toml")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(folder)) from None
+
+
+def _read_file(tree: Sources, file: Path) -> None:
+    name = str(file)
+    try:
+        text = file.read_bytes().decode()
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=name) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError("is not UTF-8 text", where=name, line=line) from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        problem, _, place = str(error).partition(" (at ")
+        found = re.match(r"line (\d+)", place)
+        line = int(found[1]) if found else text.count("\n") + 1
+        raise ConfigError(f"is not TOML: {problem[:1].lower()}{problem[1:]}", where=name, line=line) from None
+    except RecursionError:
+        raise ConfigError("is not TOML: nested too deeply", where=name) from None
+    _merge_file(tree, Source(name, text), document)
+
+
+def _merge_file(tree: Sources, source: Source, document: Mapping[str, Any]) -> None:
+    for section, content in document.items():
+        tree.origins.setdefault((section,), (source, (section,)))
+        if section not in SECTIONS:
+            tree.origins[(section,)] = (source, (section,))
+            raise tree.error((section,), _unknown_section(section))
+        if section in REPEATED:
+            if not isinstance(content, list):
+                raise tree.error((section,), f"write [[{section}]], it may be given several times")
+            for index, entry in enumerate(content):
+                tree.append(source, section, index, entry)
+        elif isinstance(content, dict):
+            tree.values.setdefault(section, {})
+            for key, value in content.items():
+                tree.add(source, section, key, value)
+        else:
+            raise tree.error((section,), f"this is a section: write [{section}] on a line of its own")
+
+
+def _add_text(tree: Sources, source: Source, section: str, key: str, text: str) -> None:
+    """Set a key from text, read as its field's type wants it: `true`, `30`, plain text, `a,b` or a TOML array."""
+    tree.origins[(section, key)] = (source, (section, key))
+    if section not in SECTIONS:
+        raise ConfigError(_unknown_section(section), where=source.name)
+    if section in REPEATED:
+        raise ConfigError(f"[[{section}]] can be given in files only", where=source.name)
+    kind = _fields(section).get(key)
+    if kind is None:
+        raise ConfigError(_unknown_key(section, key), where=source.name, key=f"{section}.{key}")
+    value: Any = text
+    listed = get_origin(kind) is tuple
+    if listed and not text.lstrip().startswith("["):
+        value = [part.strip() for part in text.split(",") if part.strip()]
+    elif listed or kind in (bool, int, float):
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except (tomllib.TOMLDecodeError, RecursionError):
+            value = text  # the conversion says what was expected
+    tree.add(source, section, key, value)
+
+
+def _convert(tree: Sources, base: Path) -> Config:
+    """The structs, from the merged values; raises ConfigError for unknown, missing and mistyped keys."""
+    for section in ("node", "sip"):
+        tree.values.setdefault(section, {})
+    for section, key in _PATHS:
+        values = tree.values.get(section, {})
+        if isinstance(values.get(key), str) and values[key]:
+            values[key] = str(base / os.path.expanduser(values[key]))
+    try:
+        return msgspec.convert(tree.values, Config)
+    except msgspec.ValidationError as error:
+        found = _AT.fullmatch(str(error))
+        problem, place = (found[1], found[2]) if found else (str(error), "")
+        path = parse_key_path(place)
+    unknown = _UNKNOWN.fullmatch(problem)
+    if unknown:
+        raise tree.error((*path, unknown[1]), _unknown_key(str(path[0]), unknown[1]))
+    missing = _MISSING.fullmatch(problem)
+    if missing:
+        raise tree.error((*path, missing[1]), "is missing")
+    problem = _WORD.sub(lambda word: _WORDS[word[0]], problem.replace("`", ""))
+    if "Invalid enum value" in problem and len(path) > 1:
+        value = tree.values[str(path[0])]
+        for step in path[1:]:
+            value = value[step]
+        choices = _choices(str(path[0]), str(path[1]))
+        problem = f'"{value}" is none of {", ".join(choices)}{_near(str(value), choices)}'
+    raise tree.error(path, f"{problem[:1].lower()}{problem[1:]}")
+
+
+def _check(tree: Sources, config: Config) -> Config:
+    """`config` itself when its values make sense together; raises ConfigError otherwise."""
+    _check_node_and_sip(tree, config)
+    registrar = config.registrar
+    if registrar.min_expires_seconds > registrar.max_expires_seconds:
+        problem = f"must not exceed max_expires_seconds ({registrar.max_expires_seconds})"
+        raise tree.error(("registrar", "min_expires_seconds"), problem)
+    if not registrar.min_expires_seconds <= registrar.default_expires_seconds <= registrar.max_expires_seconds:
+        given = next((key for key in _EXPIRES if ("registrar", key) in tree.origins), _EXPIRES[0])
+        name = "" if given == _EXPIRES[0] else f"{_EXPIRES[0]} ({registrar.default_expires_seconds}) "
+        bounds = f"{registrar.min_expires_seconds} to {registrar.max_expires_seconds}"
+        raise tree.error(("registrar", given), f"{name}must lie from {bounds}, the other two limits")
+    for index, uri in enumerate(registrar.service_route):
+        _check_uri(tree, ("registrar", "service_route", index), uri)
+    if not config.auth.algorithms and not config.auth.open:
+        raise tree.error(("auth", "algorithms"), "is empty: nobody could log in; name one, or set auth.open = true")
+    if len(set(config.auth.algorithms)) < len(config.auth.algorithms):
+        raise tree.error(("auth", "algorithms"), "names one algorithm twice")
+    for section, key, networks in (
+        ("sip", "trusted_networks", config.sip.trusted_networks),
+        ("limits", "exempt_networks", config.limits.exempt_networks),
+    ):
+        for index, network in enumerate(networks):
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise tree.error((section, key, index), f"{error}, as in 10.0.0.0/8") from None
+    for index, server in enumerate(config.resolver.servers):
+        try:
+            host, _port = parse_host_port(server if server.count(":") < 2 or "[" in server else f"[{server}]")
+            ipaddress.ip_address(host)
+        except ValueError as error:
+            raise tree.error(("resolver", "servers", index), str(error)) from None
+    if config.admin.http:
+        _check_host_port(tree, ("admin", "http"), config.admin.http, port_needed=True)
+    if len(os.fsencode(config.control_path)) > _LONGEST_SOCKET_PATH:
+        path = ("admin", "control") if config.admin.control else ("node", "state_dir")
+        raise tree.error(path, f"{config.control_path} is longer than a socket's path may be ({_LONGEST_SOCKET_PATH})")
+    _check_routing(tree, config)
+    return config
+
+
+def _check_node_and_sip(tree: Sources, config: Config) -> None:
+    node, sip = config.node, config.sip
+    if not _NAME.fullmatch(node.name):
+        raise tree.error(("node", "name"), f'"{node.name}" is not a name of letters, digits, ".", "_" and "-"')
+    if not node.state_dir:
+        raise tree.error(("node", "state_dir"), "is empty")
+    if not sip.domains:
+        raise tree.error(("sip", "domains"), "is empty: name the domain of your users")
+    for index, domain in enumerate(sip.domains):
+        _check_domain(tree, ("sip", "domains", index), domain)
+    if sip.farm_name:
+        _check_domain(tree, ("sip", "farm_name"), sip.farm_name)
+    if sip.advertise:
+        _check_host_port(tree, ("sip", "advertise"), sip.advertise, port_needed=False)
+    if not sip.listen:
+        raise tree.error(("sip", "listen"), "is empty: nothing could come in")
+    seen: set[Listen] = set()
+    for index, text in enumerate(sip.listen):
+        try:
+            listen = parse_listen(text)
+        except ValueError as error:
+            raise tree.error(("sip", "listen", index), str(error)) from None
+        if listen in seen:
+            raise tree.error(("sip", "listen", index), f'"{text}" is listed twice')
+        seen.add(listen)
+    if sip.t1_seconds > sip.t2_seconds:
+        raise tree.error(("sip", "t1_seconds"), f"must not exceed t2_seconds ({sip.t2_seconds:g})")
+    if not sip.server_header.isprintable():
+        raise tree.error(("sip", "server_header"), "holds a control character")
+
+
+def _check_routing(tree: Sources, config: Config) -> None:
+    for index, route in enumerate(config.routes):
+        _check_domain(tree, ("routes", index, "domain"), route.domain)
+        if route.domain.lower() in (domain.lower() for domain in config.sip.domains):
+            raise tree.error(("routes", index, "domain"), f'"{route.domain}" is one of sip.domains, its users are here')
+        _check_targets(tree, ("routes", index, "to"), route.to)
+    for index, gateway in enumerate(config.gateways):
+        if not _PREFIX.fullmatch(gateway.prefix):
+            raise tree.error(("gateways", index, "prefix"), f'"{gateway.prefix}" is not digits, as in "+49"')
+        _check_targets(tree, ("gateways", index, "to"), gateway.to)
+
+
+def _check_targets(tree: Sources, path: KeyPath, uris: Sequence[str]) -> None:
+    if not uris:
+        raise tree.error(path, "is empty: name at least one SIP URI")
+    for index, uri in enumerate(uris):
+        _check_uri(tree, (*path, index), uri)
+
+
+def _check_uri(tree: Sources, path: KeyPath, uri: str) -> None:
+    """Only what saves a user from a slip; `sip/uri.py` parses it for good."""
+    scheme, colon, rest = uri.partition(":")
+    if not colon or scheme.lower() not in ("sip", "sips") or not rest or re.search(r"[\s<>]", uri):
+        raise tree.error(path, f'"{uri}" is not a SIP URI, as in "sip:10.0.0.9:5060;transport=tcp"')
+
+
+def _check_domain(tree: Sources, path: KeyPath, domain: str) -> None:
+    if not _DOMAIN.fullmatch(domain):
+        raise tree.error(path, f'"{domain}" is not a domain name')
+
+
+def _check_host_port(tree: Sources, path: KeyPath, text: str, *, port_needed: bool) -> None:
+    try:
+        host, port = parse_host_port(text)
+    except ValueError as error:
+        raise tree.error(path, str(error)) from None
+    if port_needed and port is None:
+        raise tree.error(path, f'"{text}" lacks a port')
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if port_needed or not _DOMAIN.fullmatch(host):
+            raise tree.error(path, f'"{host}" is not a numeric address') from None
+
+
+def _fields(section: str) -> dict[str, Any]:
+    """Names and types of a section's keys."""
+    return get_type_hints(SECTIONS[section])
+
+
+def _choices(section: str, key: str) -> list[str]:
+    """What an enumerated key may be."""
+    kind = _fields(section)[key]
+    found: list[str] = []
+    stack = [kind]
+    while stack:
+        part = stack.pop(0)
+        if isinstance(part, str):
+            found.append(part)
+        stack.extend(getattr(part, "__args__", ()))
+    return found
+
+
+def _unknown_section(section: str) -> str:
+    near = _near(section, list(SECTIONS), 0.7)
+    return f"unknown section{near or '; the sections are ' + ', '.join(SECTIONS)}"
+
+
+def _unknown_key(section: str, key: str) -> str:
+    """The words for a key that no section, or not this one, has."""
+    problem = f"unknown key{_near(key, list(_fields(section)))}"
+    if "did you mean" in problem:
+        return problem
+    for other in SECTIONS:
+        if key in _fields(other):
+            return f'unknown key; did you mean "{key}" of section [{other}]?'
+    if _SECRET.search(key.lower()):
+        return f"{problem} (secrets are never settings: they are named by file)"
+    return problem
+
+
+def _near(word: str, known: Sequence[str], likeness: float = 0.5) -> str:
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=likeness)
+    return f'; did you mean "{by_lower[close[0]]}"?' if close else ""
