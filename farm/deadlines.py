@@ -4,12 +4,18 @@ Pure code adds a deadline and is called when it is due; the shell asks `next_at`
 A deadline is cancelled in place and dropped when it surfaces, so cancelling costs nothing, which matters because
 nearly every SIP timer is cancelled. When cancelled entries outnumber the live ones, the heap is rebuilt.
 
+Deadlines of one fixed length can queue in a lane (`add_after`): they come due in the order they were added, so they
+need no heap. Finished transactions linger that way, 32 seconds each, in hundreds of thousands; on the heap each
+would cost a walk through memory of seventeen cache misses when it surfaces. A cancelled entry stays in its lane
+until it has reached the head, so for its own length at most, with its action and argument let go.
+
 Decided: `wake` is called only when a new deadline becomes the earliest, instead of asking `next_at` after every
 datagram: on the message path most deadlines lie behind one that is already armed.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
@@ -18,17 +24,20 @@ Action = Callable[[Any, float], None]
 Wake = Callable[[float], None]
 
 _COMPACT_FLOOR: Final = 1024
+_NEVER: Final = float("inf")
 
 
 class Deadline:
-    """One entry of the heap. Read `at`; cancel through `Deadlines.cancel`."""
+    """One entry. Read `at`; cancel through `Deadlines.cancel`."""
 
-    __slots__ = ("action", "argument", "at")
+    __slots__ = ("action", "argument", "at", "in_lane", "sequence")
 
-    def __init__(self, at: float, action: Action, argument: Any) -> None:
+    def __init__(self, at: float, sequence: int, action: Action, argument: Any, in_lane: bool) -> None:
         self.at = at
+        self.sequence = sequence
         self.action: Action | None = action
         self.argument: Any = argument
+        self.in_lane = in_lane
 
     @property
     def pending(self) -> bool:
@@ -37,29 +46,46 @@ class Deadline:
 
 
 class Deadlines:
-    """The heap. `wake(at)` hears of a deadline that is earlier than all before it."""
+    """The heap and its lanes. `wake(at)` hears of a deadline that is earlier than all before it."""
 
-    __slots__ = ("_armed_at", "_cancelled", "_heap", "_sequence", "wake")
+    __slots__ = ("_armed_at", "_heap", "_heap_cancelled", "_lanes", "_live", "_sequence", "wake")
 
     def __init__(self, wake: Wake | None = None) -> None:
         self.wake = wake
         self._heap: list[tuple[float, int, Deadline]] = []
+        self._heap_cancelled = 0
+        self._lanes: dict[float, deque[Deadline]] = {}
+        self._live = 0
         self._sequence = 0
-        self._cancelled = 0
-        self._armed_at = float("inf")
+        self._armed_at = _NEVER
 
     def __len__(self) -> int:
-        return len(self._heap) - self._cancelled
+        return self._live
 
     def add(self, at: float, action: Action, argument: Any = None) -> Deadline:
         """Have `action(argument, now)` called at monotonic time `at` or soon after; equal times keep their order."""
-        deadline = Deadline(at, action, argument)
         self._sequence += 1
+        self._live += 1
+        deadline = Deadline(at, self._sequence, action, argument, False)
         heappush(self._heap, (at, self._sequence, deadline))
         if at < self._armed_at:
-            self._armed_at = at
-            if self.wake is not None:
-                self.wake(at)
+            self._arm(at)
+        return deadline
+
+    def add_after(self, length: float, now: float, action: Action, argument: Any = None) -> Deadline:
+        """The same at `now + length`, for lengths that come again and again: each has a lane of its own."""
+        at = now + length
+        lane = self._lanes.get(length)
+        if lane is None:
+            lane = self._lanes[length] = deque()
+        elif lane and lane[-1].at > at:
+            return self.add(at, action, argument)  # told an earlier time than before; the lane must stay in order
+        self._sequence += 1
+        self._live += 1
+        deadline = Deadline(at, self._sequence, action, argument, True)
+        lane.append(deadline)
+        if at < self._armed_at:
+            self._arm(at)
         return deadline
 
     def cancel(self, deadline: Deadline | None) -> None:
@@ -68,20 +94,19 @@ class Deadlines:
             return
         deadline.action = None
         deadline.argument = None
-        self._cancelled += 1
-        if self._cancelled > _COMPACT_FLOOR and self._cancelled * 2 > len(self._heap):
-            alive = [entry for entry in self._heap if entry[2].action is not None]
-            heapify(alive)
-            self._cancelled -= len(self._heap) - len(alive)  # a run that is under way may hold further ones
-            self._heap = alive
+        self._live -= 1
+        if deadline.in_lane:
+            return
+        self._heap_cancelled += 1
+        if self._heap_cancelled > _COMPACT_FLOOR and self._heap_cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].action is not None]
+            heapify(self._heap)
+            self._heap_cancelled = 0
 
     def next_at(self) -> float | None:
         """When the earliest pending deadline is due, None when there is none."""
-        heap = self._heap
-        while heap and heap[0][2].action is None:
-            heappop(heap)
-            self._cancelled -= 1
-        return heap[0][0] if heap else None
+        first, _ = self._find_first()
+        return None if first is None else first.at
 
     def run_due(self, now: float) -> int:
         """Run all that is due at `now`, in order, and answer how many ran.
@@ -90,30 +115,57 @@ class Deadlines:
         that an action which re-adds itself cannot hold the process. An action that raises ends the run, its own
         entry gone and the others kept; the caller logs it and calls again.
         """
-        heap = self._heap
         last = self._sequence
-        late: list[tuple[float, int, Deadline]] = []
+        late: list[Deadline] = []
         ran = 0
         try:
-            while heap and heap[0][0] <= now:
-                entry = heappop(heap)
-                deadline = entry[2]
+            while True:
+                deadline, lane = self._find_first()
+                if deadline is None or deadline.at > now:
+                    return ran
+                if lane is None:
+                    heappop(self._heap)
+                else:
+                    lane.popleft()
+                if deadline.sequence > last:
+                    deadline.in_lane = True  # it is not in the heap, should it be cancelled meanwhile
+                    late.append(deadline)
+                    continue
                 action = deadline.action
-                if action is None:
-                    self._cancelled -= 1
-                    continue
-                if entry[1] > last:
-                    late.append(entry)
-                    continue
                 argument = deadline.argument
                 deadline.action = None
                 deadline.argument = None
+                self._live -= 1
                 ran += 1
-                action(argument, now)
-                heap = self._heap  # an action may have made it compact
+                if action is not None:
+                    action(argument, now)
         finally:
-            for entry in late:
-                heappush(self._heap, entry)
+            for deadline in late:
+                if deadline.action is not None:
+                    deadline.in_lane = False
+                    heappush(self._heap, (deadline.at, deadline.sequence, deadline))
             following = self.next_at()
-            self._armed_at = float("inf") if following is None else following
-        return ran
+            self._armed_at = _NEVER if following is None else following
+
+    def _arm(self, at: float) -> None:
+        self._armed_at = at
+        if self.wake is not None:
+            self.wake(at)
+
+    def _find_first(self) -> tuple[Deadline | None, deque[Deadline] | None]:
+        """The earliest pending deadline and the lane it heads, None for the heap; cancelled ones before it go."""
+        heap = self._heap
+        while heap and heap[0][2].action is None:
+            heappop(heap)
+            self._heap_cancelled -= 1
+        first = heap[0][2] if heap else None
+        first_lane: deque[Deadline] | None = None
+        for lane in self._lanes.values():
+            while lane and lane[0].action is None:
+                lane.popleft()
+            if lane:
+                head = lane[0]
+                if first is None or head.at < first.at or (head.at == first.at and head.sequence < first.sequence):
+                    first = head
+                    first_lane = lane
+        return first, first_lane

@@ -112,6 +112,16 @@ def test_what_an_action_adds_for_earlier_waits_but_does_not_hide_what_is_due(clo
     assert clockwork.ran == [("due", 2.0), ("added", 2.0)]
 
 
+def test_what_waits_for_the_next_run_may_be_cancelled_in_this_one(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    added: list[Deadline] = []
+    deadlines.add(1.0, lambda _, now: added.append(clockwork.add(0.5, "added")))
+    deadlines.add(2.0, lambda _, now: deadlines.cancel(added[0]))
+    assert deadlines.run_due(2.0) == 2
+    assert (len(deadlines), deadlines.next_at(), deadlines._heap_cancelled) == (0, None, 0)
+    assert clockwork.ran == []
+
+
 def test_an_action_may_cancel_what_is_due_in_the_same_run(clockwork: Clockwork) -> None:
     deadlines = clockwork.deadlines
     deadlines.add(1.0, lambda argument, now: deadlines.cancel(doomed))
@@ -169,19 +179,133 @@ def test_the_count_stays_right_when_the_heap_is_rebuilt_in_the_middle_of_a_run(c
     assert clockwork.ran == []
 
 
-@given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=60), st.integers(0, 1000))
-def test_every_deadline_runs_once_in_order_or_was_cancelled(entries: list[tuple[int, bool]], seed: int) -> None:
+# Lanes
+
+
+def test_deadlines_of_one_length_and_others_run_in_the_order_of_time(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    deadlines.add_after(5.0, 0.0, clockwork.note, "lane 5")
+    clockwork.add(4.0, "heap 4")
+    deadlines.add_after(2.0, 1.0, clockwork.note, "lane 3")
+    clockwork.add(5.0, "heap 5")
+    deadlines.add_after(5.0, 1.0, clockwork.note, "lane 6")
+    assert clockwork.woken == [5.0, 4.0, 3.0]
+    assert (len(deadlines), deadlines.next_at()) == (5, 3.0)
+    assert deadlines.run_due(6.0) == 5
+    assert [name for name, _ in clockwork.ran] == ["lane 3", "heap 4", "lane 5", "heap 5", "lane 6"]
+    assert len(deadlines) == 0
+
+
+def test_a_lane_that_is_told_an_earlier_time_keeps_its_order(clockwork: Clockwork) -> None:
+    """Two threads of time, or a clock that was read before another: nothing may be run late for it."""
+    clockwork.deadlines.add_after(5.0, 10.0, clockwork.note, "15")
+    clockwork.deadlines.add_after(5.0, 8.0, clockwork.note, "13")
+    assert clockwork.deadlines.run_due(14.0) == 1
+    assert clockwork.ran == [("13", 14.0)]
+
+
+def test_what_is_cancelled_in_a_lane_never_runs(clockwork: Clockwork) -> None:
+    made = [clockwork.deadlines.add_after(5.0, float(now), clockwork.note, now) for now in range(4)]
+    for index in (0, 2):
+        clockwork.deadlines.cancel(made[index])
+    assert (len(clockwork.deadlines), clockwork.deadlines.next_at()) == (2, 6.0)
+    clockwork.deadlines.run_due(99.0)
+    assert [number for number, _ in clockwork.ran] == [1, 3]
+
+
+def test_a_cancelled_entry_stays_in_its_lane_until_it_reaches_the_head_and_never_counts(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    first = deadlines.add_after(32.0, 0.0, clockwork.note, "first")
+    crowd = [deadlines.add_after(32.0, 1.0 + number / 10_000, clockwork.note, number) for number in range(5000)]
+    for deadline in crowd:
+        deadlines.cancel(deadline)
+        deadlines.cancel(deadline)
+    assert (len(deadlines), deadlines._heap_cancelled, len(deadlines._lanes[32.0])) == (1, 0, 5001)
+    assert all(deadline.argument is None for deadline in crowd)
+    assert (first.pending, crowd[0].pending, deadlines.next_at()) == (True, False, 32.0)
+    deadlines.run_due(32.0)
+    assert clockwork.ran == [("first", 32.0)]
+    assert (deadlines.next_at(), len(deadlines._lanes[32.0])) == (None, 0)
+
+
+def test_rebuilding_the_heap_leaves_the_lanes_alone(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    deadlines.add_after(5.0, 0.0, clockwork.note, "lane 5")
+    deadlines.cancel(deadlines.add_after(5.0, 0.5, clockwork.note, "doomed"))
+    deadlines.add_after(5.0, 1.0, clockwork.note, "lane 6")
+    kept = clockwork.add(5.5, "heap 5.5")
+    for number in range(3000):
+        deadlines.cancel(clockwork.add(100.0, number))
+    assert len(deadlines._heap) < 2100
+    assert (kept.pending, len(deadlines)) == (True, 3)
+    deadlines.run_due(7.0)
+    assert [name for name, _ in clockwork.ran] == ["lane 5", "heap 5.5", "lane 6"]
+
+
+def test_an_action_of_a_lane_that_raises_costs_itself_alone(clockwork: Clockwork) -> None:
+    def fail(_argument: object, _now: float) -> None:
+        raise RuntimeError("a fault")
+
+    clockwork.deadlines.add_after(1.0, 0.0, fail)
+    clockwork.deadlines.add_after(1.0, 0.0, clockwork.note, "kept")
+    with pytest.raises(RuntimeError, match="a fault"):
+        clockwork.deadlines.run_due(1.0)
+    assert (clockwork.deadlines.next_at(), len(clockwork.deadlines)) == (1.0, 1)
+    assert clockwork.deadlines.run_due(1.0) == 1
+    assert clockwork.ran == [("kept", 1.0)]
+
+
+def test_the_shell_is_woken_for_a_lane_as_for_the_heap(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    deadlines.add_after(32.0, 0.0, clockwork.note)
+    deadlines.add_after(32.0, 1.0, clockwork.note)
+    deadlines.add_after(0.5, 1.0, clockwork.note)
+    deadlines.add_after(32.0, 0.5, clockwork.note, "told an earlier time")
+    assert clockwork.woken == [32.0, 1.5]
+    deadlines.run_due(1.5)
+    assert deadlines.next_at() == 32.0
+
+
+def test_a_lane_that_was_added_to_for_now_waits_for_the_next_run_and_may_be_cancelled(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    added: list[Deadline] = []
+
+    def add(_argument: object, now: float) -> None:
+        added.append(deadlines.add_after(0.0, now, clockwork.note, "late"))
+        added.append(deadlines.add_after(0.0, now, clockwork.note, "doomed"))
+
+    deadlines.add(1.0, add)
+    deadlines.add(1.0, lambda _, now: deadlines.cancel(added[1]))
+    assert deadlines.run_due(1.0) == 2
+    assert (clockwork.ran, len(deadlines), deadlines.next_at()) == ([], 1, 1.0)
+    deadlines.run_due(1.0)
+    assert [name for name, _ in clockwork.ran] == ["late"]
+    assert deadlines._heap_cancelled == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.sampled_from([0, 1, 5]), st.booleans()), max_size=60),
+    st.integers(0, 1000),
+)
+def test_every_deadline_runs_once_in_order_or_was_cancelled(entries: list[tuple[int, int, bool]], seed: int) -> None:
+    """Those in lanes (length above 0) and those on the heap alike."""
     clockwork = Clockwork()
-    made = [(clockwork.add(float(at), number), doomed) for number, (at, doomed) in enumerate(entries)]
-    for deadline, doomed in made:
+    deadlines = clockwork.deadlines
+    made: list[Deadline] = []
+    for number, (now, length, _) in enumerate(entries):
+        if length:
+            made.append(deadlines.add_after(float(length), float(now), clockwork.note, number))
+        else:
+            made.append(clockwork.add(float(now), number))
+    for deadline, (_, _, doomed) in zip(made, entries, strict=True):
         if doomed:
-            clockwork.deadlines.cancel(deadline)
-    expected = sorted((at, number) for number, (at, doomed) in enumerate(entries) if not doomed)
-    assert len(clockwork.deadlines) == len(expected)
+            deadlines.cancel(deadline)
+    expected = sorted((now + length, number) for number, (now, length, doomed) in enumerate(entries) if not doomed)
+    assert len(deadlines) == len(expected)
     rng = random.Random(seed)
-    now = 0.0
-    while (at := clockwork.deadlines.next_at()) is not None:
-        now = max(at, now + rng.random() * 5)
-        clockwork.deadlines.run_due(now)
+    at = 0.0
+    while (following := deadlines.next_at()) is not None:
+        at = max(following, at + rng.random() * 5)
+        deadlines.run_due(at)
     assert [number for number, _ in clockwork.ran] == [number for _, number in expected]
-    assert len(clockwork.deadlines) == 0
+    assert len(deadlines) == 0
