@@ -16,11 +16,11 @@ from farm.sip.uri import Uri, parse_uri
 
 # The ordinary shape, with nothing escaped, matched in one step: display name, <sip URI>, and no parameter but the tag.
 _ORDINARY: Final = re.compile(
-    rf"""(?:{QUOTED}[ \t]*+|[A-Za-z0-9\-.!%*_+`'~ \t]++)?+<sips?+:"""
-    rf"""(?:[A-Za-z0-9\-_.!~*'()&=+$,;?/]++@)?+{ORDINARY_HOST}"""
-    r"""(?::[1-9][0-9]{0,3})?+(?:;(?:user=phone|transport=[A-Za-z]++|lr))?+>(?:;tag=([A-Za-z0-9\-.!%*_+`'~]++))?+"""
+    rf"""(?:{QUOTED}[ \t]*+|[A-Za-z0-9\-.!%*_+`'~ \t]++)?<sips?+:"""
+    rf"""(?:[A-Za-z0-9\-_.!~*'()&=+$,;?/]++@)?{ORDINARY_HOST}"""
+    r"""(?::[1-9][0-9]{0,3})?(?:;(?:user=phone|transport=[A-Za-z]++|lr))?>(?:;tag=([A-Za-z0-9\-.!%*_+`'~]++))?"""
 )
-_NAME_ADDR: Final = re.compile(rf"(?:({QUOTED})[ \t]*+|((?:{TOKEN}[ \t]*+)*+))<([^<>]++)>[ \t]*+")
+_NAME_ADDR: Final = re.compile(rf"(?:({QUOTED})[ \t]*+|((?:{TOKEN}[ \t]*+)*))<([^<>]++)>[ \t]*+")
 _ADDR_SPEC: Final = re.compile(r"""([^<>"?,; \t]++)[ \t]*+""")
 
 

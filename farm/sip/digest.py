@@ -30,7 +30,7 @@ _SCHEME: Final = re.compile(r"digest(?:[ \t]+|\Z)", re.IGNORECASE)
 # name = "quoted" or name = plain, then a comma or the end; anything else swallows the rest, so time stays linear
 _PARAMETER: Final = re.compile(
     r"[ \t,]*+([A-Za-z0-9!%'*+._`~-]++)[ \t]*+=[ \t]*+"
-    r'(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"|([^\s",]++))[ \t]*+(?:,[ \t,]*+|\Z)'
+    r'(?:"([^"\\]*+(?:\\.[^"\\]*+)*)"|([^\s",]++))[ \t]*+(?:,[ \t,]*+|\Z)'
     r"|(.+)",
     re.DOTALL,
 )

@@ -49,7 +49,7 @@ class Broken:
 
 Frame: TypeAlias = bytes | KeepAlive | Broken
 
-_LENGTH: Final = re.compile(rb"\n(?:content-length|l)[ \t]*+:((?:[^\n]++|\n[ \t])*+)")
+_LENGTH: Final = re.compile(rb"\n(?:content-length|l)[ \t]*+:((?:[^\n]++|\n[ \t])*)")
 _TOKEN_OCTETS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%*_+`'~")
 
 

@@ -17,13 +17,13 @@ from farm.sip.status import SipError
 
 WHITE: Final = " \t"
 TOKEN: Final = r"[A-Za-z0-9\-.!%*_+`'~]++"
-QUOTED: Final = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]++|\\[^\r\n\x80-\U0010ffff])*+"'
-LABEL: Final = r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
-HOST: Final = rf"(?:{LABEL}(?:\.{LABEL})*+\.?+|\[[0-9A-Fa-f:.]++\])"
+QUOTED: Final = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]++|\\[^\r\n\x80-\U0010ffff])*"'
+LABEL: Final = r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*"
+HOST: Final = rf"(?:{LABEL}(?:\.{LABEL})*\.?+|\[[0-9A-Fa-f:.]++\])"
 # Hosts that need no second look: IPv4, and names whose last label holds a letter.
 _OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 ORDINARY_HOST: Final = (
-    rf"(?:(?:{_OCTET}\.){{3}}{_OCTET}(?![A-Za-z0-9.\-])|(?:{LABEL}\.)*+(?=[0-9\-]*+[A-Za-z]){LABEL}(?!\.))"
+    rf"(?:(?:{_OCTET}\.){{3}}{_OCTET}(?![A-Za-z0-9.\-])|(?:{LABEL}\.)*(?=[0-9\-]*+[A-Za-z]){LABEL}(?!\.))"
 )
 
 COMPACT: Final[dict[str, str]] = {
@@ -85,9 +85,9 @@ CANONICAL: Final[dict[str, str]] = _make_canonical()
 _TOKEN: Final = re.compile(TOKEN)
 _QUOTED: Final = re.compile(QUOTED)
 _NUMBER: Final = re.compile(r"[0-9]{1,10}")
-_SEPARATOR: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|<[^>]*+>?+|[,;]', re.DOTALL)
+_SEPARATOR: Final = re.compile(r'"(?:[^"\\]++|\\.)*"?+|<[^>]*+>?+|[,;]', re.DOTALL)
 _PARAM: Final = re.compile(
-    rf"[ \t]*+;[ \t]*+({TOKEN})(?:[ \t]*+=[ \t]*+({QUOTED}|[A-Za-z0-9\-.!%*_+`'~\[\]:]++))?+[ \t]*+"
+    rf"[ \t]*+;[ \t]*+({TOKEN})(?:[ \t]*+=[ \t]*+({QUOTED}|[A-Za-z0-9\-.!%*_+`'~\[\]:]++))?[ \t]*+"
 )
 _PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 

@@ -95,23 +95,24 @@ def content_length(message: Message) -> int | None:
     return _number(message, "content-length", 2**32 - 1)
 
 
-def _lifetime(text: str) -> int:
+def parse_lifetime(text: str) -> int:
+    """Seconds of an Expires header or parameter: an hour when malformed (§20.10), 2^32-1 when larger."""
     if not (text.isascii() and text.isdigit()):
         return LIFETIME_DEFAULT
-    return LIFETIME_LIMIT if len(text) > 10 else min(int(text), LIFETIME_LIMIT)
+    return int(text) if len(text) < 10 or (len(text) == 10 and int(text) < LIFETIME_LIMIT) else LIFETIME_LIMIT
 
 
 def expires(message: Message) -> int | None:
     """The Expires header in seconds; None when absent, an hour when malformed, 2^32-1 when larger."""
     text = message.find("expires")
-    return None if text is None else _lifetime(text)
+    return None if text is None else parse_lifetime(text)
 
 
 def contact_expires(contact: Address) -> int | None:
     """The expires parameter of a contact in seconds; None when absent, an hour when malformed (§20.10)."""
     if "expires" not in contact.params:
         return None
-    return _lifetime(contact.params["expires"] or "")
+    return parse_lifetime(contact.params["expires"] or "")
 
 
 def quality(contact: Address) -> int:

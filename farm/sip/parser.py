@@ -35,9 +35,10 @@ from farm.sip.grammar import (
 from farm.sip.headers import parse_cseq
 from farm.sip.message import Header, Request, Response
 from farm.sip.status import SipError
-from farm.sip.uri import parse_host
+from farm.sip.uri import Uri, parse_host, parse_uri
 from farm.sip.via import Via, parse_via
 
+_MOST_REGISTRARS: Final = 64
 _REWRITTEN_OCTETS: Final = 64  # two IPv6 addresses written out, made into two short IPv4 ones
 _CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
 _METHODS: Final = frozenset(
@@ -67,24 +68,27 @@ _STATUS_LINE: Final = re.compile(r"[sS][iI][pP]/2\.0 ([1-6][0-9][0-9]) (.*+)")
 _LINE_END: Final = re.compile(rb"\n\r?\n")
 _BARE_LF: Final = re.compile(r"(?<!\r)\n")
 _BARE_CR: Final = re.compile(r"\r(?!\n)")
-_CLEAN: Final = re.compile(r"(?:[^\x00-\x08\x0a-\x1f\x7f\\]++|\\[^\r\n]?+)*+")
+_CLEAN: Final = re.compile(r"(?:[^\x00-\x08\x0a-\x1f\x7f\\]++|\\[^\r\n]?+)*")
 _CALL_ID: Final = re.compile(
-    r"""[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]++(?:@[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]++)?+"""
+    r"""[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]++(?:@[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]++)?"""
 )
 
 _METHOD: Final = re.compile(rf"({TOKEN})[ \t]")
 _READABLE_VIA: Final = re.compile(
-    rf"[sS][iI][pP][ \t]*+/[ \t]*+[0-9.]++[ \t]*+/[ \t]*+({TOKEN})[ \t]++({HOST})(?:[ \t]*+:[ \t]*+([0-9]{{1,5}}))?+"
-    rf"((?:[ \t]*+;[ \t]*+{TOKEN}(?:[ \t]*+=[ \t]*+{TOKEN})?+)*+)"
+    rf"[sS][iI][pP][ \t]*+/[ \t]*+[0-9.]++[ \t]*+/[ \t]*+({TOKEN})[ \t]++({HOST})(?:[ \t]*+:[ \t]*+([0-9]{{1,5}}))?"
+    rf"((?:[ \t]*+;[ \t]*+{TOKEN}(?:[ \t]*+=[ \t]*+{TOKEN})?)*)"
 )
 _READABLE_CSEQ: Final = re.compile(rf"[0-9]++[ \t]++({TOKEN})")
 _READABLE_TAG: Final = re.compile(rf">[ \t]*+;[ \t]*+tag[ \t]*+=[ \t]*+({TOKEN})")
 
 
 class ParserLimits:
-    """How large a message may be. `via_depth` Vias are more hops than Max-Forwards allows; bodies are in bytes."""
+    """How large a message may be. `via_depth` Vias are more hops than Max-Forwards allows; bodies are in bytes.
 
-    __slots__ = ("body_bytes", "header_bytes", "header_count", "uri_bytes", "via_depth")
+    It also remembers the Request-URIs of REGISTER, which are the few domains of the farm, over and over.
+    """
+
+    __slots__ = ("_registrars", "body_bytes", "header_bytes", "header_count", "uri_bytes", "via_depth")
 
     def __init__(
         self,
@@ -100,6 +104,17 @@ class ParserLimits:
         self.uri_bytes = uri_bytes
         self.via_depth = via_depth
         self.body_bytes = body_bytes
+        self._registrars: dict[str, Uri] = {}
+
+    def find_registrar(self, text: str) -> Uri:
+        """The URI that a REGISTER is sent to; raises SipError 400. What strangers send cannot fill the memory."""
+        uri = self._registrars.get(text)
+        if uri is None:
+            uri = parse_uri(text)
+            if len(self._registrars) >= _MOST_REGISTRARS:
+                self._registrars.clear()
+            self._registrars[text] = uri
+        return uri
 
 
 class Malformed(SipError):
@@ -160,35 +175,26 @@ def _parse(data: bytes, limits: ParserLimits, unusual: bool) -> Request | Respon
         message = request = _read_request_line(start, headers, limits)
         method = request.method
 
-    via = found.get("via")
-    if via is None:
-        raise SipError(400, "Missing Via", reason="missing-via")
+    try:
+        via, from_, to, call_id, cseq = found["via"], found["from"], found["to"], found["call-id"], found["cseq"]
+    except KeyError as missing:
+        name = NAMES[missing.args[0]]
+        raise SipError(400, f"Missing {name}", reason=f"missing-{missing.args[0]}") from None
     if len(found) != len(headers) or "," in via:
         via = _read_repeated(message, limits)
     message.top_via = parse_via(via)
-    text = found.get("from")
-    if text is None:
-        raise SipError(400, "Missing From", reason="missing-from")
-    message.from_tag = check_address(text)
-    text = found.get("to")
-    if text is None:
-        raise SipError(400, "Missing To", reason="missing-to")
-    message.to_tag = check_address(text)
-    text = found.get("call-id")
-    if text is None:
-        raise SipError(400, "Missing Call-ID", reason="missing-call-id")
-    if _CALL_ID.fullmatch(text) is None:
+    message.from_tag = tag = check_address(from_)
+    if method != "REGISTER" or from_ != f"{to};tag={tag}":  # who registers himself has To and From alike
+        message.to_tag = check_address(to)
+    if _CALL_ID.fullmatch(call_id) is None:
         raise SipError(400, "Bad Call-ID", reason="bad-call-id")
-    message.call_id = text
-    text = found.get("cseq")
-    if text is None:
-        raise SipError(400, "Missing CSeq", reason="missing-cseq")
-    digits, _, cseq_method = text.partition(" ")
+    message.call_id = call_id
+    digits, _, cseq_method = cseq.partition(" ")
     if cseq_method == method and method and len(digits) < 10 and digits.isdigit() and digits.isascii():
         message.cseq = int(digits)
         message.cseq_method = method
     else:
-        message.cseq, message.cseq_method = parse_cseq(text)
+        message.cseq, message.cseq_method = parse_cseq(cseq)
         if method and message.cseq_method != method:
             raise SipError(400, "CSeq Method Mismatch", reason="cseq-mismatch")
 
@@ -288,6 +294,8 @@ def _read_request_line(line: str, headers: list[Header], limits: ParserLimits) -
     if len(uri) > limits.uri_bytes:
         raise SipError(414, reason="uri-too-long")
     request = Request(method, uri, headers)
+    if method == "REGISTER":
+        request._uri = limits.find_registrar(uri)
     if request.uri.headers:  # §19.1.1, table 1: no headers in a Request-URI
         raise SipError(400, "Headers in Request-URI", reason="uri-headers")
     return request
@@ -394,7 +402,8 @@ def _read_via(text: str) -> Via | None:
         params = parse_params(match[4])
     except SipError:
         return None
-    via = Via(match[1].upper(), host, int(match[3]) if match[3] else None, params, match[0])
+    branch = params.get("branch") or ""
+    via = Via(match[1].upper(), host, int(match[3]) if match[3] else None, params, match[0], branch)
     via.rport = 0 if "rport" in params else None
     return via
 

@@ -18,19 +18,19 @@ from farm.sip.grammar import HOST
 from farm.sip.status import SipError
 
 _ESCAPED: Final = "%[0-9A-Fa-f]{2}"
-_PARAM_CHARS: Final = rf"(?:[A-Za-z0-9\-_.!~*'()\[\]/:&+$]++|{_ESCAPED})++"
+_PARAM_CHARS: Final = rf"(?:[A-Za-z0-9\-_.!~*'()\[\]/:&+$]++|{_ESCAPED})+"
 _HEADER_CHARS: Final = rf"(?:[A-Za-z0-9\-_.!~*'()\[\]/?:+$]++|{_ESCAPED})"
 
 _SIP: Final = re.compile(
     r"([sS][iI][pP][sS]?+):"
-    rf"(?:((?:[A-Za-z0-9\-_.!~*'()&=+$,;?/]++|{_ESCAPED})++)(?::((?:[A-Za-z0-9\-_.!~*'()&=+$,]++|{_ESCAPED})*+))?+@)?+"
-    rf"({HOST})(?::([0-9]{{1,10}}))?+"
-    rf"((?:;{_PARAM_CHARS}(?:={_PARAM_CHARS})?+)*+)"
-    rf"(?:\?({_HEADER_CHARS}++={_HEADER_CHARS}*+(?:&{_HEADER_CHARS}++={_HEADER_CHARS}*+)*+))?+"
+    rf"(?:((?:[A-Za-z0-9\-_.!~*'()&=+$,;?/]++|{_ESCAPED})+)(?::((?:[A-Za-z0-9\-_.!~*'()&=+$,]++|{_ESCAPED})*))?@)?"
+    rf"({HOST})(?::([0-9]{{1,10}}))?"
+    rf"((?:;{_PARAM_CHARS}(?:={_PARAM_CHARS})?)*)"
+    rf"(?:\?({_HEADER_CHARS}++={_HEADER_CHARS}*+(?:&{_HEADER_CHARS}++={_HEADER_CHARS}*+)*))?"
 )
-_ABSOLUTE: Final = re.compile(rf"([A-Za-z][A-Za-z0-9+.\-]*+):((?:[A-Za-z0-9\-_.!~*'();/?:@&=+$,\[\]]++|{_ESCAPED})++)")
+_ABSOLUTE: Final = re.compile(rf"([A-Za-z][A-Za-z0-9+.\-]*+):((?:[A-Za-z0-9\-_.!~*'();/?:@&=+$,\[\]]++|{_ESCAPED})+)")
 _TEL: Final = re.compile(
-    rf"((?:\+[\-.()]*+[0-9][0-9\-.()]*+|[0-9A-Fa-f*#\-.()]++))((?:;{_PARAM_CHARS}(?:={_PARAM_CHARS})?+)*+)"
+    rf"((?:\+[\-.()]*+[0-9][0-9\-.()]*+|[0-9A-Fa-f*#\-.()]++))((?:;{_PARAM_CHARS}(?:={_PARAM_CHARS})?)*)"
 )
 _IPV4: Final = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}")
 _HEX: Final = re.compile(r"%([0-9A-Fa-f]{2})")
@@ -165,8 +165,13 @@ def parse_uri(text: str) -> Uri:
     params: dict[str, str | None] = {}
     if params_text:
         params = _parse_params(params_text)
-    host = parse_host(host) if host[-1] in "0123456789.]" else host.lower()
-    return Uri(scheme.lower(), user, host, port, params, headers or "", password, "", text)
+    if host[-1] in "0123456789.]":
+        host = parse_host(host)
+    elif not host.islower():
+        host = host.lower()
+    if scheme != "sip":
+        scheme = scheme.lower()
+    return Uri(scheme, user, host, port, params, headers or "", password, "", text)
 
 
 def _parse_params(text: str) -> dict[str, str | None]:

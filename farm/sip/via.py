@@ -17,12 +17,12 @@ MAGIC: Final = "z9hG4bK"
 
 # What nearly every top Via looks like, matched in one step.
 _ORDINARY: Final = re.compile(
-    rf"SIP/2\.0/([A-Z]++) ({ORDINARY_HOST})(?::([1-9][0-9]{{0,3}}))?+(;rport)?+;branch=({TOKEN})(;rport)?+"
+    rf"SIP/2\.0/([A-Z]++) ({ORDINARY_HOST})(?::([1-9][0-9]{{0,3}}))?(;rport)?;branch=({TOKEN})(;rport)?"
 )
 _ADDRESS: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]++\]")
 _VIA: Final = re.compile(
     rf"[sS][iI][pP][ \t]*+/[ \t]*+([0-9]++\.[0-9]++)[ \t]*+/[ \t]*+({TOKEN})[ \t]++({HOST})"
-    r"(?:[ \t]*+:[ \t]*+([0-9]{1,10}))?+[ \t]*+"
+    r"(?:[ \t]*+:[ \t]*+([0-9]{1,10}))?[ \t]*+"
 )
 
 
@@ -34,13 +34,15 @@ class Via:
 
     __slots__ = ("branch", "host", "maddr", "params", "port", "received", "rport", "text", "transport", "ttl")
 
-    def __init__(self, transport: str, host: str, port: int | None, params: dict[str, str | None], text: str) -> None:
+    def __init__(
+        self, transport: str, host: str, port: int | None, params: dict[str, str | None], text: str, branch: str
+    ) -> None:
         self.transport = transport
         self.host = host
         self.port = port
         self.params = params
         self.text = text
-        self.branch = params.get("branch") or ""
+        self.branch = branch
         self.received: str | None = None
         self.rport: int | None = None
         self.maddr: str | None = None
@@ -88,17 +90,16 @@ def parse_via(text: str) -> Via:
     """The one Via element that is all of `text`; raises SipError 400."""
     match = _ORDINARY.fullmatch(text)
     if match is not None:
-        transport, host, port_text, early, branch, late = match.groups()
-        if early is None:
-            via = Via(transport, host, int(port_text) if port_text else None, {"branch": branch}, text)
-            if late is None:
-                return via
-            via.params["rport"] = None
+        transport, host, port, rport_first, branch, rport_last = match.groups()
+        params: dict[str, str | None] = {"branch": branch}
+        if rport_first is not None:
+            params = {"rport": None, "branch": branch}
+        elif rport_last is not None:
+            params["rport"] = None
+        via = Via(transport, host, None if port is None else int(port), params, text, branch)
+        if len(params) > 1:
             via.rport = 0
-            return via
-        if late is None:
-            via = Via(transport, host, int(port_text) if port_text else None, {"rport": None, "branch": branch}, text)
-            via.rport = 0
+        if rport_first is None or rport_last is None:
             return via
     return _parse_general(text)
 
@@ -112,7 +113,7 @@ def _parse_general(text: str) -> Via:
     port = None if match[4] is None else _port(match[4])
     end = match.end()
     params = parse_params(text[end:]) if end < len(text) else {}
-    via = Via(match[2].upper(), host.strip("[]"), port, params, text)
+    via = Via(match[2].upper(), host.strip("[]"), port, params, text, params.get("branch") or "")
     for name, value in params.items():
         if name == "rport":
             via.rport = 0 if value is None else _port(value)

@@ -30,6 +30,31 @@ def test_the_fields_every_request_has_are_filled() -> None:
     assert (request.cseq, request.cseq_method, request.body) == (7, "MESSAGE", b"hi")
 
 
+@pytest.mark.parametrize(
+    ("from_", "to", "tags"),
+    [
+        ("<sip:a@h>;tag=1", "<sip:a@h>", ("1", "")),
+        ("A <sip:a@h>;x;tag=1", "A <sip:a@h>;x", ("1", "")),
+        ("<sip:a@h>;tag=1", "<sip:a@h>;tag=2", ("1", "2")),
+        ("<sip:a@h>", "<sip:b@h>;tag=2", ("", "2")),
+    ],
+)
+def test_who_registers_himself_has_his_tags_read_all_the_same(from_: str, to: str, tags: tuple[str, str]) -> None:
+    request = make_request("REGISTER", "sip:h", from_=from_, to=to)
+    assert (request.from_tag, request.to_tag) == tags
+
+
+def test_where_registers_go_is_remembered_and_does_not_pile_up() -> None:
+    limits = ParserLimits()
+    first = limits.find_registrar("sip:example.com")
+    assert limits.find_registrar("sip:example.com") is first
+    for number in range(1000):
+        limits.find_registrar(f"sip:{number}.example.com")
+    assert limits.find_registrar("sip:example.com") is not first
+    data = request_bytes("REGISTER", "sip:example.com")
+    assert [str(parse(data, limits).uri) for _ in range(2)] == ["sip:example.com"] * 2  # type: ignore[union-attr]
+
+
 def test_the_fields_every_response_has_are_filled() -> None:
     response = parse(response_bytes(183, "Session  Progress ", body=SDP), LIMITS)
     assert isinstance(response, Response)
