@@ -1,0 +1,417 @@
+"""The door of the transactions: what goes up, what ends here, CANCEL and ACK, broken connections, limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from farm.deadlines import Deadline, Deadlines
+from farm.sip.message import make_response
+from farm.sip.status import phrase_of
+from farm.transaction.transaction import ServerTransaction
+from tests.support.counts import read
+from tests.support.messages import make_reply, make_request
+from tests.support.recorders import RecordedFlow, RecordedUser
+from tests.support.script import Script
+
+OLD_VIA = "SIP/2.0/UDP 192.0.2.101:5060"
+OURS = "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKours"
+TAGGED = "Bob <sip:bob@example.com>;tag=bob"
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def alice(script: Script) -> RecordedFlow:
+    return script.make_flow("alice")
+
+
+def answer(script: Script, status: int, to_tag: str = "bob") -> None:
+    """The user answers the latest request."""
+    server = script.user.server
+    server.send_response(make_response(server.request, status, to_tag=to_tag), script.now)
+
+
+# Requests
+
+
+def test_a_retransmission_ends_here_and_repeats_the_latest_answer(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request(), alice)
+    script.expect_user("request INVITE")
+    script.inject_wire(make_request(), alice)
+    script.expect_nothing()
+    answer(script, 180)
+    script.inject_wire(make_request(), alice)
+    script.expect_wire("alice: 180 Ringing", "alice: 180 Ringing")
+    script.expect_nothing()
+    assert read(script.metrics.sip_retransmissions.child("in")) == 2
+
+
+def test_a_retransmission_from_an_rfc_2543_phone_ends_here_too(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request("OPTIONS", via=OLD_VIA), alice)
+    answer(script, 200)
+    script.inject_wire(make_request("OPTIONS", via=OLD_VIA), alice)
+    script.inject_wire(make_request("OPTIONS", via=OLD_VIA, cseq=2), alice)
+    assert script.record.texts() == [
+        "user: request OPTIONS",
+        "alice: 200 OK",
+        "alice: 200 OK",
+        "user: request OPTIONS",
+    ]
+
+
+def test_two_calls_with_a_bare_cookie_are_two_calls(script: Script, alice: RecordedFlow) -> None:
+    """RFC 4475 §3.2.1: taken by its branch, the second would hear the answer of the first."""
+    via = f"{OLD_VIA};branch=z9hG4bK"
+    script.inject_wire(make_request(via=via, call_id="one"), alice)
+    script.inject_wire(make_request(via=via, call_id="two"), alice)
+    script.expect_user("request INVITE", "request INVITE")
+
+
+class AnsweringUser(RecordedUser):
+    """Answers each request before it returns."""
+
+    def __init__(self, script: Script, status: int) -> None:
+        super().__init__(script.record)
+        self._status = status
+
+    def receive_request(self, transaction: ServerTransaction, now: float) -> None:
+        super().receive_request(transaction, now)
+        transaction.send_response(make_response(transaction.request, self._status, to_tag="bob"), now)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "timers"),
+    [("OPTIONS", 200, [32.0]), ("INVITE", 200, [32.0]), ("INVITE", 486, [0.5, 32.0]), ("INVITE", 180, [])],
+)
+def test_a_request_that_is_answered_at_once_never_starts_the_timer_of_its_100(
+    script: Script, alice: RecordedFlow, method: str, status: int, timers: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[float] = []
+    add_after = Deadlines.add_after
+
+    def note(deadlines: Deadlines, length: float, now: float, action: Any, argument: Any = None) -> Deadline:
+        started.append(length)
+        return add_after(deadlines, length, now, action, argument)
+
+    monkeypatch.setattr(Deadlines, "add_after", note)
+    script.layer.user = AnsweringUser(script, status)
+    script.inject_wire(make_request(method), alice)
+    assert sorted(started) == timers
+    assert script.record.texts() == [f"user: request {method}", f"alice: {status} {phrase_of(status)}"]
+    if not timers:
+        script.after(10)
+        script.expect_nothing()
+
+
+def test_a_request_that_waits_for_its_answer_hears_100_meanwhile(script: Script, alice: RecordedFlow) -> None:
+    for method in ("INVITE", "OPTIONS"):
+        script.inject_wire(make_request(method), alice)
+    script.after(4)
+    assert script.log() == [
+        (0.0, "user: request INVITE"),
+        (0.0, "user: request OPTIONS"),
+        (0.2, "alice: 100 Trying"),
+        (3.5, "alice: 100 Trying"),
+    ]
+
+
+def test_a_request_without_via_is_dropped(script: Script, alice: RecordedFlow) -> None:
+    request = make_request()
+    request.top_via = None
+    script.inject_wire(request, alice)
+    script.expect_end()
+
+
+# ACK
+
+
+def test_the_ack_of_a_failure_ends_here(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request(), alice)
+    answer(script, 486)
+    script.record.texts()
+    script.inject_wire(make_request("ACK", to=TAGGED), alice)
+    script.inject_wire(make_request("ACK", to=TAGGED), alice)
+    script.expect_nothing()
+    assert script.census() == {"invite-server confirmed": 1}
+    script.after(5)
+    script.expect_end()
+
+
+def test_the_ack_of_a_2xx_has_a_branch_of_its_own_and_goes_up(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request(), alice)
+    answer(script, 200)
+    script.inject_wire(make_request("ACK", to=TAGGED, via="SIP/2.0/UDP 192.0.2.101;branch=z9hG4bKack"), alice)
+    script.expect("user: request INVITE", "alice: 200 OK", "user: ACK")
+
+
+def test_an_ack_of_a_2xx_with_the_branch_of_its_invite_goes_up_too(script: Script, alice: RecordedFlow) -> None:
+    """Some phones have it so; RFC 6026 §7.1 hands up what matches an accepted INVITE."""
+    script.inject_wire(make_request(), alice)
+    answer(script, 200)
+    script.inject_wire(make_request("ACK", to=TAGGED), alice)
+    script.expect("user: request INVITE", "alice: 200 OK", "user: ACK")
+
+
+def test_an_rfc_2543_ack_is_matched_by_the_tag_of_our_answer(script: Script, alice: RecordedFlow) -> None:
+    """§17.2.3: with another tag it belongs to another answer."""
+    script.inject_wire(make_request(via=OLD_VIA), alice)
+    answer(script, 486)
+    script.record.texts()
+    script.inject_wire(make_request("ACK", via=OLD_VIA, to="<sip:bob@example.com>;tag=carol"), alice)
+    script.expect_user("ACK")
+    assert script.census() == {"invite-server completed": 1}
+    script.inject_wire(make_request("ACK", via=OLD_VIA, to=TAGGED), alice)
+    script.expect_nothing()
+    assert script.census() == {"invite-server confirmed": 1}
+
+
+def test_an_ack_before_any_answer_changes_nothing(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request(), alice)
+    script.inject_wire(make_request("ACK"), alice)
+    script.expect_user("request INVITE")
+    script.expect_nothing()
+    assert read(script.metrics.sip_absorbed.child("invite-server")) == 1
+
+
+# CANCEL
+
+
+def test_a_cancel_is_answered_here_and_the_user_hears_of_it(script: Script, alice: RecordedFlow) -> None:
+    """§9.2: the answer has the tag that the INVITE's answers have."""
+    script.inject_wire(make_request(), alice)
+    answer(script, 180, "bob")
+    script.record.texts()
+    script.inject_wire(make_request("CANCEL"), alice)
+    ok = script.expect_response("alice: 200 OK")
+    assert (ok.to_tag, ok.find("cseq"), ok.find("via")) == ("bob", "1 CANCEL", make_request().find("via"))
+    script.expect_user("cancelled")
+
+
+def test_the_user_gets_the_cancel_itself_with_its_reason(script: Script, alice: RecordedFlow) -> None:
+    """RFC 3326: whoever is cancelled next should hear why."""
+    script.inject_wire(make_request(), alice)
+    script.inject_wire(make_request("CANCEL", headers=["Reason: SIP;cause=200"]), alice)
+    (effect,) = [effect for effect in script.record.effects if effect.what == "cancelled"]
+    assert effect.message is not None
+    assert (effect.message.cseq_method, effect.message.find("reason")) == ("CANCEL", "SIP;cause=200")
+
+
+def test_a_cancel_before_any_answer_gets_a_tag_of_its_own(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request(), alice)
+    script.inject_wire(make_request("CANCEL"), alice)
+    script.expect_user("request INVITE")
+    assert len(script.expect_response("alice: 200 OK").to_tag) == 16
+    script.expect_user("cancelled")
+
+
+def test_a_repeated_cancel_is_answered_again_and_the_user_hears_nothing(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request(), alice)
+    script.inject_wire(make_request("CANCEL"), alice)
+    script.record.texts()
+    script.inject_wire(make_request("CANCEL"), alice)
+    script.expect_wire("alice: 200 OK")
+    script.expect_nothing()
+    assert alice.sent[-1] == alice.sent[-2]
+
+
+def test_a_cancel_of_nothing_gets_481(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request("CANCEL"), alice)
+    gone = script.expect_response("alice: 481 Call/Transaction Does Not Exist")
+    assert len(gone.to_tag) == 16
+    script.expect_nothing()
+    script.after(32)
+    script.expect_end()
+
+
+def test_a_cancel_of_another_sender_with_the_same_branch_gets_481(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request(), alice)
+    mallory = "SIP/2.0/UDP 198.51.100.66:5060;branch=z9hG4bK74bf9"
+    script.inject_wire(make_request("CANCEL", via=mallory), script.make_flow("mallory", host="198.51.100.66"))
+    script.expect("user: request INVITE", "mallory: 481 Call/Transaction Does Not Exist")
+
+
+def test_a_cancel_of_anything_but_an_invite_changes_nothing(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request("OPTIONS"), alice)
+    script.inject_wire(make_request("CANCEL"), alice)
+    script.expect("user: request OPTIONS", "alice: 481 Call/Transaction Does Not Exist")
+    script.expect_nothing()
+
+
+def test_a_cancel_that_crosses_the_answer_is_answered_and_the_user_decides(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request(), alice)
+    answer(script, 200)
+    script.inject_wire(make_request("CANCEL"), alice)
+    script.expect("user: request INVITE", "alice: 200 OK", "alice: 200 OK", "user: cancelled")
+
+
+def test_an_rfc_2543_cancel_finds_its_invite(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request(via=OLD_VIA), alice)
+    script.inject_wire(make_request("CANCEL", via=OLD_VIA), alice)
+    script.expect("user: request INVITE", "alice: 200 OK", "user: cancelled")
+
+
+# Responses
+
+
+def test_a_response_goes_to_whoever_sent_its_request(script: Script, alice: RecordedFlow) -> None:
+    script.send(make_request("OPTIONS", via=OURS), alice)
+    script.inject_wire(make_reply(200, method="OPTIONS", via=OURS), alice)
+    script.inject_wire(make_reply(200, method="OPTIONS", via=OURS), alice)
+    script.expect("alice: OPTIONS sip:bob@example.com", "user: response 200")
+    script.expect_nothing()
+
+
+@pytest.mark.parametrize(
+    ("method", "via"),
+    [
+        ("INVITE", OURS),  # the branch of our OPTIONS, but another method
+        ("OPTIONS", "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKother"),
+        ("OPTIONS", "SIP/2.0/UDP 192.0.2.1"),
+    ],
+)
+def test_a_response_to_nothing_of_ours_goes_up_as_a_stray(
+    script: Script, alice: RecordedFlow, method: str, via: str
+) -> None:
+    script.send(make_request("OPTIONS", via=OURS), alice)
+    script.inject_wire(make_reply(200, method=method, via=via), alice)
+    script.expect("alice: OPTIONS sip:bob@example.com", "user: stray 200")
+
+
+def test_the_answer_to_our_cancel_is_not_taken_for_the_answer_to_our_invite(
+    script: Script, alice: RecordedFlow
+) -> None:
+    script.send(make_request("INVITE", via=OURS), alice)
+    script.send(make_request("CANCEL", via=OURS), alice)
+    script.inject_wire(make_reply(200, method="CANCEL", via=OURS), alice)
+    assert script.census() == {"invite-client calling": 1, "client completed": 1}
+
+
+# Connections that break
+
+
+def test_whoever_waits_on_a_broken_connection_hears_so_in_the_order_of_sending(script: Script) -> None:
+    broken, other = script.make_flow("broken", "TCP"), script.make_flow("other", "TCP")
+    for number in range(5):
+        flow = other if number == 2 else broken
+        script.send(make_request("OPTIONS", via=f"SIP/2.0/TCP 192.0.2.1;branch=z9hG4bK{number}"), flow)
+    script.record.texts()
+    script.break_flow(broken)
+    script.expect_user(*["transport error"] * 4)
+    script.expect_nothing()
+    assert script.census() == {"client trying": 1}
+    script.break_flow(broken)
+    script.expect_nothing()
+
+
+def test_a_ringing_call_outlives_its_connection(script: Script) -> None:
+    """Nothing is to be sent now, and the answer may come over a new connection (§18.2.2)."""
+    flow = script.make_flow("callee", "TCP")
+    script.send(make_request("INVITE", via=OURS), flow)
+    script.inject_wire(make_reply(180, via=OURS), flow)
+    script.record.texts()
+    script.break_flow(flow)
+    script.expect_nothing()
+    script.inject_wire(make_reply(200, via=OURS), flow)
+    script.expect_user("response 200")
+
+
+def test_an_answer_that_finds_no_way_back_is_reported(script: Script) -> None:
+    """§18.2.2: the connection is gone, and the new one to the caller could not be made."""
+    back = script.make_flow("caller", "TCP")
+    script.inject_wire(make_request(), back)
+    answer(script, 180)
+    script.record.texts()
+    script.break_flow(back)
+    script.expect_user("server failure")
+    answer(script, 486)
+    script.record.texts()
+    script.break_flow(back)
+    script.expect_user("server failure")
+
+
+def test_nothing_is_remembered_of_a_connection_once_its_transactions_are_over(script: Script) -> None:
+    flow = script.make_flow("peer", "TCP")
+    script.send(make_request("OPTIONS", via=OURS), flow)
+    script.inject_wire(make_request("OPTIONS"), flow)
+    answer(script, 200)
+    script.inject_wire(make_reply(200, method="OPTIONS", via=OURS), flow)
+    assert script.layer._by_flow == {}
+    script.record.texts()
+    script.expect_end()
+
+
+def test_a_request_that_icmp_says_reached_nobody_is_over_at_once(script: Script, alice: RecordedFlow) -> None:
+    """§18.4: instead of 32 seconds of silence."""
+    for method in ("INVITE", "OPTIONS"):
+        script.send(make_request(method, via=OURS), alice)
+        script.layer.receive_refusal("z9hG4bKours", method, script.now)
+        script.layer.receive_refusal("z9hG4bKours", method, script.now)
+        script.expect(f"alice: {method} sip:bob@example.com", "user: transport error")
+    script.expect_end()
+
+
+def test_icmp_that_comes_after_an_answer_changes_nothing(script: Script, alice: RecordedFlow) -> None:
+    script.send(make_request("INVITE", via=OURS), alice)
+    script.inject_wire(make_reply(180, via=OURS), alice)
+    script.layer.receive_refusal("z9hG4bKours", "INVITE", script.now)
+    script.expect("alice: INVITE sip:bob@example.com", "user: response 180")
+    script.expect_nothing()
+    assert script.census() == {"invite-client proceeding": 1}
+
+
+# Limits and figures
+
+
+def test_a_full_table_refuses_new_requests_with_503_and_goes_on_with_old_ones() -> None:
+    script = Script(max_transactions=1)
+    alice = script.make_flow("alice")
+    script.inject_wire(make_request(), alice)
+    script.inject_wire(make_request("OPTIONS", via="SIP/2.0/UDP 192.0.2.102;branch=z9hG4bKnew"), alice)
+    script.expect_user("request INVITE")
+    refused = script.expect_response("alice: 503 Service Unavailable")
+    assert refused.find("retry-after") == "5"
+    assert refused.to_tag
+    answer(script, 180)
+    script.inject_wire(make_request(), alice)
+    script.expect_wire("alice: 180 Ringing", "alice: 180 Ringing")
+    script.inject_wire(make_request("ACK", via="SIP/2.0/UDP 192.0.2.102;branch=z9hG4bKack"), alice)
+    script.expect_user("ACK")
+    assert len(script.layer) == 1
+
+
+def test_the_census_tells_how_many_transactions_are_in_which_state(script: Script, alice: RecordedFlow) -> None:
+    script.inject_wire(make_request(), alice)
+    script.send(make_request("OPTIONS", via=OURS), alice)
+    assert script.census() == {"invite-server trying": 1, "client trying": 1}
+    assert script.layer.running == 2
+    answer(script, 180)
+    script.inject_wire(make_reply(200, method="OPTIONS", via=OURS), alice)
+    assert script.census() == {"invite-server proceeding": 1, "client completed": 1}
+    assert script.layer.running == 1
+    answer(script, 200)
+    assert script.census() == {"invite-server accepted": 1, "client completed": 1}
+    script.after(32)
+    script.record.texts()
+    script.expect_end()
+
+
+def test_tags_differ_and_the_same_seed_gives_the_same(script: Script) -> None:
+    tags = [script.layer.make_tag() for _ in range(100)]
+    assert len(set(tags)) == 100
+    again = Script()
+    assert [again.layer.make_tag() for _ in range(100)] == tags
+
+
+def test_two_thousand_requests_leave_nothing_behind(script: Script, alice: RecordedFlow) -> None:
+    script.layer.max_transactions = 2000
+    for number in range(2000):
+        script.inject_wire(make_request("OPTIONS", via=f"SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK{number}"), alice)
+        answer(script, 200)
+    script.record.effects.clear()
+    script.after(32)
+    script.expect_end()
