@@ -64,22 +64,10 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-class StreamCounters:
-    """The kept counters of one stream transport."""
-
-    __slots__ = ("bytes_in", "bytes_out", "keepalives")
-
-    def __init__(self, metrics: Metrics, transport: str) -> None:
-        label = transport.lower()
-        self.bytes_in = metrics.transport_bytes.child(label, "in")
-        self.bytes_out = metrics.transport_bytes.child(label, "out")
-        self.keepalives = metrics.keepalives.child(label)
-
-
 class StreamContext:
     """What all connections of a node share."""
 
-    __slots__ = ("_counters", "clock", "deadlines", "limits", "metrics", "parser_limits", "receiver", "traffic")
+    __slots__ = ("clock", "deadlines", "limits", "metrics", "parser_limits", "receiver", "traffic")
 
     def __init__(
         self,
@@ -98,14 +86,6 @@ class StreamContext:
         self.traffic = traffic
         self.deadlines = deadlines
         self.clock = clock
-        self._counters: dict[str, StreamCounters] = {}
-
-    def counters_of(self, transport: str) -> StreamCounters:
-        """The counters of a transport."""
-        counters = self._counters.get(transport)
-        if counters is None:
-            counters = self._counters[transport] = StreamCounters(self.metrics, transport)
-        return counters
 
 
 class Connection:
@@ -114,11 +94,11 @@ class Connection:
     __slots__ = (
         "_active_at",
         "_context",
-        "_counters",
         "_deadline",
         "_framer",
         "_full",
         "_heard",
+        "_keepalives",
         "_message_started_at",
         "_opened_at",
         "_waiting",
@@ -145,7 +125,7 @@ class Connection:
         self.close_reason = ""
         self.replies: set[object] = set()  # reply flows that lost their own connection and wait on this one
         self._context = context
-        self._counters = context.counters_of(hop.transport)
+        self._keepalives = context.metrics.keepalives.child(hop.transport.lower())
         self._framer = StreamFramer(context.parser_limits)
         self._wire: Wire | None = None
         self._waiting: list[bytes] = []
@@ -179,7 +159,6 @@ class Connection:
             return False
         self._active_at = self._context.clock()
         self._context.traffic.count_sent(data)
-        self._counters.bytes_out.inc(len(data))
         return True
 
     def _overflow(self, phase: Phase) -> bool:
@@ -232,7 +211,6 @@ class Connection:
         """Bytes have come in."""
         context = self._context
         now = self._active_at = context.clock()
-        self._counters.bytes_in.inc(len(data))
         receiver = context.receiver
         pongs = 0
         whole = 0
@@ -244,7 +222,7 @@ class Connection:
                 self._heard = True
                 receiver.receive_stream_message(frame, self, now)
             elif isinstance(frame, KeepAlive):
-                self._counters.keepalives.inc()
+                self._keepalives.inc()
                 if frame is PING:
                     pongs += 1
             elif isinstance(frame, Broken):

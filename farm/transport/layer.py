@@ -108,7 +108,6 @@ class TransportLayer:
         self._gate = gate
         self._report_refused = report_refused
         self._traffic = Traffic(metrics)
-        self._udp_bytes_in = metrics.transport_bytes.child("udp", "in")
         self._udp_keepalives = metrics.keepalives.child("udp")
         self._unexpected = metrics.unexpected_errors.child("transport")
         advertise, advertise_port = parse_host_port(settings.advertise) if settings.advertise else ("", 0)
@@ -240,7 +239,6 @@ class TransportLayer:
         """One datagram, whatever is in it."""
         now = self._clock()
         host, port = address
-        self._udp_bytes_in.inc(len(data))
         if len(data) < 20 or data[0] <= 32:
             reason = find_noise(data)
             if reason:

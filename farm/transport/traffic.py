@@ -1,4 +1,4 @@
-"""What is counted at the edge: every message and byte in and out, whatever becomes of it above.
+"""What is counted at the edge: every message in and out, whatever becomes of it above.
 
 Sent messages are bytes by then, so their method is read from the start line, or for a response from CSeq. The children
 of all known methods are kept here; what a stranger invents counts as "other".
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from prometheus_client import Counter
+
 from farm.metrics import CLASSES, METHODS, Metrics
-from farm.series import OTHER, Counter
+from farm.series import OTHER
 
 _CSEQ: Final = b"\r\nCSeq: "
 

@@ -63,9 +63,8 @@ class UdpListener(DatagramProtocol):
         self.host = host
         self.port = port
         self._receiver = receiver
-        self._traffic = traffic
         self._errors = metrics.transport_errors.child("udp")
-        self._bytes_out = metrics.transport_bytes.child("udp", "out")
+        self.count_sent = traffic.count_sent
         self._send: Callable[[bytes, Address], object] = _refuse
         self._ends: dict[bytes, LocalEnd] = {}
         self._socket: DatagramSocket | None = None
@@ -138,11 +137,6 @@ class UdpListener(DatagramProtocol):
         self.count_sent(data)
         return True
 
-    def count_sent(self, data: bytes) -> None:
-        """A message has gone out."""
-        self._traffic.count_sent(data)
-        self._bytes_out.inc(len(data))
-
     def count_refused(self) -> None:
         """The network refused a message."""
         self._errors.inc()
@@ -164,7 +158,7 @@ class LocalEnd:
     def send(self, data: bytes, address: Address) -> bool:
         """Send a message from this address; False when the network refuses it."""
         try:
-            self._socket.send_from(data, address, self._control)
+            self._socket.send(data, address, self._control)
         except (OSError, OverflowError, ValueError):
             self._listener.count_refused()
             return False

@@ -15,6 +15,7 @@ from farm.metrics import Metrics
 from farm.sip.hop import Hop
 from farm.sip.message import Request, Response
 from farm.transport.layer import Gate, TransportLayer
+from tests.support.counts import read
 from tests.support.network import Host, Network
 
 Endpoint = tuple[str, int]
@@ -117,9 +118,7 @@ class Edge:
 
     def value(self, family: str, *labels: str) -> float:
         """What a metric reads."""
-        value = getattr(self.metrics, family).child(*labels).value
-        assert isinstance(value, float)
-        return value
+        return read(getattr(self.metrics, family).child(*labels))
 
     def stop(self) -> bool:
         """Stop the layer and say whether it ended with nothing left in the reactor."""

@@ -41,9 +41,10 @@ class ScriptedSocket:
     def close(self) -> None:
         self.closed = True
 
-    def recvfrom(self, size: int) -> tuple[bytes, Any]:
-        data, _, _, address = self.recvmsg(size)
-        return data, address
+    def recvfrom_into(self, room: memoryview) -> tuple[int, Any]:
+        data, _, _, address = self.recvmsg(len(room))
+        room[: len(data)] = data
+        return len(data), address
 
     def recvmsg(self, size: int, room: int = 0, flags: int = 0) -> Arrival:
         waiting: list[Any] = self.errors if flags == socket.MSG_ERRQUEUE else self.arrivals
@@ -125,7 +126,7 @@ def test_the_address_that_was_asked_is_told_and_answered_from() -> None:
     scripted.arrivals.append((b"y", [], 0, PEER))
     datagrams.doRead()
     assert user.received == [(b"x", PEER, local), (b"y", PEER, b"")]
-    datagrams.send_from(b"answer", PEER, datagrams.make_control(local))
+    datagrams.send(b"answer", PEER, datagrams.make_control(local))
     control = (socket.IPPROTO_IP, 8, b"\0\0\0\0" + local + local)
     assert scripted.sent == [((b"answer",), (control,), 0, PEER)]
 
@@ -164,7 +165,7 @@ def test_a_send_that_hears_of_an_earlier_datagrams_error_goes_out_all_the_same(e
     datagrams, scripted, user, _ = make_socket()
     for send in (
         lambda: datagrams.send(b"x", PEER),
-        lambda: datagrams.send_from(b"x", PEER, datagrams.make_control(bytes(4))),
+        lambda: datagrams.send(b"x", PEER, datagrams.make_control(bytes(4))),
     ):
         scripted.sent.clear()
         scripted.failures.append(error)
@@ -172,6 +173,57 @@ def test_a_send_that_hears_of_an_earlier_datagrams_error_goes_out_all_the_same(e
         send()
         assert len(scripted.sent) == 1
     assert len(user.refused) == 2
+
+
+class Echo(User):
+    """Answers all it hears at once."""
+
+    def __init__(self, scripted: ScriptedSocket) -> None:
+        super().__init__()
+        self.datagrams: DatagramSocket
+        self._scripted = scripted
+        self.sent_meanwhile = 0
+
+    def receive(self, data: bytes, address: Address, local: bytes) -> None:
+        super().receive(data, address, local)
+        self.datagrams.send(data.upper(), address)
+        self.sent_meanwhile += len(self._scripted.sent)
+
+
+def make_echo() -> tuple[DatagramSocket, ScriptedSocket, Echo]:
+    scripted = ScriptedSocket(socket.AF_INET)
+    echo = Echo(scripted)
+    echo.datagrams = DatagramSocket(cast(socket.socket, scripted), echo, tells_local=False)
+    echo.datagrams.start(Reactor())
+    return echo.datagrams, scripted, echo
+
+
+def test_answers_leave_in_order_once_all_that_waits_has_been_read() -> None:
+    datagrams, scripted, echo = make_echo()
+    scripted.arrivals += [(b"a", [], 0, PEER), (b"b", [], 0, PEER)]
+    datagrams.doRead()
+    assert scripted.sent == [(b"A", PEER), (b"B", PEER)]
+    assert echo.sent_meanwhile == 0
+    datagrams.send(b"later", PEER)
+    assert scripted.sent[-1] == (b"later", PEER), "outside of a turn nothing waits"
+
+
+def test_an_answer_that_the_network_refuses_after_the_turn_is_told_and_the_others_leave() -> None:
+    datagrams, scripted, echo = make_echo()
+    scripted.arrivals += [(b"a", [], 0, PEER), (b"b", [], 0, PEER)]
+    scripted.failures.append(OSError(101, "Network is unreachable"))
+    datagrams.doRead()
+    assert echo.refused == [(b"A", PEER)]
+    assert scripted.sent == [(b"B", PEER)]
+
+
+def test_a_socket_that_is_closed_by_what_came_sends_nothing_more() -> None:
+    datagrams, scripted, echo = make_echo()
+    scripted.arrivals.append((b"a", [], 0, PEER))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(echo, "receive", lambda *_: (datagrams.send(b"A", PEER), datagrams.stop()))
+        datagrams.doRead()
+    assert scripted.sent == []
 
 
 def test_a_send_that_fails_by_itself_raises() -> None:

@@ -1,0 +1,263 @@
+"""Whole nodes on the in-memory network: built, started, killed, restarted, and asked at the end what they left behind.
+
+A `Farm` is a network with nodes and parties on it, all under one clock and one seed. Each node is the real
+`farm.service.Node` with the host as its reactor. `Farm.faults` gathers what any node logs with a trace, for that is
+always a bug; the ladder of all messages is shown by an assertion that fails.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Coroutine, Mapping
+from pathlib import Path as FilePath
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.names import dns
+from zope.interface import implementer
+
+from farm.config import Config
+from farm.proxy.branch import Branch
+from farm.proxy.context import ResponseContext
+from farm.service import Node
+from tests.support.counts import read
+from tests.support.nat import Nat
+from tests.support.network import Host, Network, Packet, Path
+from tests.support.parties import Party
+from tests.support.zone_server import ZoneServer
+
+NODE = "192.0.2.1"
+NAME_SERVER = "192.0.2.53"
+LADDER_LINES = 60
+
+_Value = TypeVar("_Value")
+
+
+def make_config(name: str, address: str, directory: FilePath, **sections: Mapping[str, Any] | list[Any]) -> Config:
+    """A node's configuration: UDP and TCP on port 5060 of its address, nothing kept, no pages; `sections` add to it."""
+    tree: dict[str, Any] = {
+        "node": {"name": name, "state_dir": str(directory / name)},
+        "sip": {"domains": ["example.com"], "listen": [f"udp:{address}:5060", f"tcp:{address}:5060"]},
+        "store": {"backend": "memory"},
+        "resolver": {"servers": [NAME_SERVER]},
+        "admin": {"http": ""},
+    }
+    for section, content in sections.items():
+        tree[section] = {**tree.get(section, {}), **content} if isinstance(content, Mapping) else content
+    return msgspec.convert(tree, Config)
+
+
+def run(work: Coroutine[Any, Any, _Value]) -> _Value:
+    """The value of a coroutine that has nothing to wait for."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        value: _Value = stop.value
+        return value
+    raise AssertionError("it waits for something")
+
+
+class FarmNode:
+    """One machine that runs a node, or could. `node` is the one that runs, or the last that ran."""
+
+    node: Node
+
+    def __init__(self, farm: Farm, host: Host, config: Config) -> None:
+        self.farm = farm
+        self.host = host
+        self.config = config
+        self.running = False
+        self._booted_at = 0.0
+        self._starts = 0
+
+    def start(self) -> None:
+        """Start the process; raises what twistd would show."""
+        self._starts += 1
+        rng = random.Random(f"{self.farm.seed} {self.config.node.name} {self._starts}")
+        self.node = Node(self.config, self.host, clock=self.seconds, wall=self.host.wall_time, rng=rng)
+        self.node.privilegedStartService()
+        self.node.startService()
+        self.running = True
+
+    def seconds(self) -> float:
+        """The machine's monotonic clock, which begins anew when it boots."""
+        return self.host.seconds() - self._booted_at
+
+    def kill(self) -> None:
+        """SIGKILL: what was not written is lost, peers' connections are reset."""
+        self.host.kill()
+        self._close_files()
+
+    def restart(self, *, rebooted: bool = False) -> None:
+        """Kill it and start it again on the same state directory; after a reboot its monotonic clock is another."""
+        if self.running:
+            self.kill()
+        if rebooted:
+            self._booted_at = self.host.seconds()
+        self.start()
+
+    def begin_stop(self) -> list[object]:
+        """SIGTERM; the list that is answered is filled when the node has stopped."""
+        done: list[object] = []
+        self.node.stopService().addBoth(done.append)
+        return done
+
+    def stop(self) -> None:
+        """SIGTERM, and wait until it has stopped."""
+        done = self.begin_stop()
+        assert self.farm.network.run_until(lambda: bool(done), 60), "the node did not stop"
+        self.running = False
+
+    def _close_files(self) -> None:
+        """The kernel closes the files of a dead process, and with them its locks."""
+        self.running = False
+        journal = self.node.records._journal
+        if journal is not None:
+            journal.close()
+
+    def add_user(self, name: str, password: str = "") -> None:
+        """A user whose password is the name unless one is given."""
+        run(self.node.users.add(name, password or name, self.seconds()))
+
+    def value(self, family: str, *labels: str) -> float:
+        """What a metric reads."""
+        return read(getattr(self.node.metrics, family).child(*labels))
+
+    def is_idle(self) -> bool:
+        """Whether no transaction is left."""
+        return not self.running or len(self.node.transactions) == 0
+
+    def find_leaks(self) -> list[str]:
+        """What an idle node should not hold any more."""
+        node = self.node
+        streams = len(node.transport._streams)
+        probing = 1 if any(True for _ in node.gateways.states()) else 0
+        left = len(node.pump.deadlines) - streams - probing - 1  # the last is the pump's own measure of the lag
+        found = [f"{len(node.transactions)} transactions"] if len(node.transactions) else []
+        found += [f"{left} deadlines"] if left else []
+        found += [f"{len(node.transactions._by_flow)} flows with waiting transactions"] * bool(
+            node.transactions._by_flow
+        )
+        for name, states in node.transactions.census.items():
+            found += [f"{count} {name} {state.value} by the census" for state, count in states.items() if count]
+        for (place,), _ in node.metrics.unexpected_errors:
+            errors = self.value("unexpected_errors", place)
+            found += [f"{errors:g} unexpected errors in {place}"] * bool(errors)
+        return found
+
+
+class Farm:
+    """The network, the nodes on it, and everybody who talks to them."""
+
+    def __init__(self, directory: FilePath, seed: int = 1, path: Path | None = None) -> None:
+        self.directory = directory
+        self.seed = seed
+        self.network = Network(seed, path)
+        self.nodes: list[FarmNode] = []
+        self.faults = Faults()
+        self.ladder: list[str] = []
+        self._next_address = 100
+        self.network.watch(self._draw)
+        globalLogPublisher.addObserver(self.faults)
+
+    def close(self) -> None:
+        """Stop listening to the log."""
+        globalLogPublisher.removeObserver(self.faults)
+
+    # Who is there
+
+    def add_node(self, name: str = "n1", *addresses: str, **sections: Mapping[str, Any] | list[Any]) -> FarmNode:
+        """A node that runs, configured by `sections` on top of `make_config` for the first of its addresses."""
+        addresses = addresses or (NODE,)
+        config = make_config(name, addresses[0], self.directory, **sections)
+        node = FarmNode(self, self.network.add_host(*addresses), config)
+        self.nodes.append(node)
+        node.start()
+        return node
+
+    @property
+    def node(self) -> FarmNode:
+        """The only node."""
+        (node,) = self.nodes
+        return node
+
+    def add_party(
+        self,
+        user: str,
+        *,
+        transport: str = "udp",
+        address: str = "",
+        behind: Nat | None = None,
+        domain: str = "example.com",
+        account: bool = True,
+        target: str = NODE,
+    ) -> Party:
+        """A scripted party on a machine of its own; with an account, it is a user of every node that is not open."""
+        if not address:
+            self._next_address += 1
+            address = f"192.0.2.{self._next_address}"
+        account = account and not all(node.config.auth.open for node in self.nodes)
+        if account:
+            for node in self.nodes:
+                node.add_user(f"{user}@{domain}", user)
+        host = self.network.add_host(address, behind=behind)
+        return Party(
+            host, user, transport=transport, domain=domain, password=user if account else "", target=(target, 5060)
+        )
+
+    def add_zone(self, zone: dict[str, list[Any]]) -> ZoneServer:
+        """The name server that all nodes ask."""
+        server = ZoneServer(self.network.add_host(NAME_SERVER), {name: tuple(rows) for name, rows in zone.items()})
+        server.listen(NAME_SERVER, dns.PORT)
+        return server
+
+    # Time
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.network.run(seconds)
+
+    def settle(self, limit: float = 600.0) -> None:
+        """Let time pass until no node has a transaction left; fails when one never has."""
+        idle = self.network.run_until(lambda: all(node.is_idle() for node in self.nodes), limit)
+        leaks = [leak for node in self.nodes if node.running for leak in node.find_leaks()]
+        assert idle, f"still busy after {limit:g} s: {leaks}{self.draw()}"
+
+    def check_end(self) -> None:
+        """Nothing is left of what happened, and nothing went wrong that nobody expected."""
+        self.settle()
+        for node in self.nodes:
+            if node.running:
+                assert node.find_leaks() == [], f"{node.config.node.name} holds on to something{self.draw()}"
+        assert self.faults.texts == []
+
+    def find_contexts(self) -> list[object]:
+        """Response contexts and branches that are still in memory; slow."""
+        gc.collect()
+        return [held for held in gc.get_objects() if isinstance(held, ResponseContext | Branch)]
+
+    # What happened
+
+    def draw(self) -> str:
+        """The last messages on the wire, for an assertion that fails."""
+        return "\n" + "\n".join(self.ladder[-LADDER_LINES:])
+
+    def _draw(self, packet: Packet) -> None:
+        line = packet.data.partition(b"\r\n")[0].decode("utf-8", "replace")
+        source, target = (f"{host}:{port}" for host, port in (packet.source, packet.target))
+        self.ladder.append(f"{packet.at:10.4f} {packet.transport} {source:>21} > {target:21} {line}")
+
+
+@implementer(ILogObserver)
+class Faults:
+    """Keeps what is logged with a trace."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        """Called by Twisted."""
+        if "log_failure" in event:
+            self.texts.append(f"{formatEvent(event)}\n{event['log_failure'].getTraceback()}")
