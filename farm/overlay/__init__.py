@@ -5,6 +5,7 @@ order:
 
 - `clock.py`    the hybrid logical clock that orders updates of different nodes
 - `store.py`    the records that this node holds: merge, expiry, tombstones, what is not yet written down
+- `local.py`    that store, as a lone node's registrar and users see it
 - `journal.py`  the file they are started from
 - `scribe.py`   when that file is written and with what
 

@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 NEVER: Final = float("inf")
 
 
@@ -79,7 +81,7 @@ class Full(NamedTuple):
     reason: str
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A record on its way to the journal or back."""
 
     kind: str
@@ -237,6 +239,9 @@ class Store:
         for name, shelf in self.shelves.items():
             dirty = shelf.dirty
             records = shelf.records
+            if len(rows) + len(dirty) <= most:
+                rows += [Row(name, key, records[key]) for key in dirty]
+                dirty.clear()
             while dirty and len(rows) < most:
                 key = dirty.pop()
                 rows.append(Row(name, key, records[key]))

@@ -11,95 +11,69 @@ unspecified address that is not the source's. Otherwise its contact is taken at 
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from typing import Final
 
-from farm.registrar.binding import Entry, Record, value_of
+import msgspec
+
+from farm.registrar.binding import Entry, Record, find_entry, value_of
 from farm.sip.address import parse_address
-from farm.sip.grammar import split_commas, unquote, write_params
-from farm.sip.headers import STAR, contact_expires, expires, paths, quality, supported
+from farm.sip.grammar import unquote, write_params
+from farm.sip.headers import STAR, contact_expires, parse_lifetime, paths, quality, supported
 from farm.sip.hop import Hop
 from farm.sip.message import Request
+from farm.sip.nat import find_flow
 from farm.sip.status import SipError
 from farm.sip.uri import Uri, parse_uri, uri_key, uris_equal
 
 _USER_AGENT_CHARACTERS: Final = 128
 # The ordinary contact, whose URI may be in the record as it stands, and then was checked when it first came.
 _ORDINARY: Final = re.compile(
-    r'<(sips?:(?:[^@<>"]*+@)?+(\[[0-9a-f:.]++\]|[0-9a-z.\-]++)[^<>"]*+)>(?:;expires=([0-9]{1,9}))?+'
+    r'<(sips?:(?:[^@<>"]*+@)?(\[[0-9a-f:.]++\]|[0-9a-z.\-]++)[^<>"]*+)>(?:;expires=([0-9]{1,9}))?'
 )
 _OWN_PARAMS: Final = ("expires", "q", "reg-id", "+sip.instance")
 _REG_ID: Final = re.compile(r"[1-9][0-9]{0,9}")
 
 
-class AskedContact:
+class AskedContact(msgspec.Struct, eq=False, gc=False):
     """One contact of a REGISTER. `key` names its binding and `entry` is what is remembered of that; `expires` is what
     was asked for, None when nothing was."""
 
-    __slots__ = ("entry", "expires", "host", "instance", "key", "params", "q", "reg_id", "uri")
-
-    def __init__(
-        self,
-        key: str,
-        entry: Entry | None,
-        uri: str,
-        host: str,
-        expires: int | None,
-        params: str = "",
-        q: int = -1,
-        instance: str = "",
-        reg_id: int = 0,
-    ) -> None:
-        self.key = key
-        self.entry = entry
-        self.uri = uri
-        self.host = host
-        self.expires = expires
-        self.params = params
-        self.q = q
-        self.instance = instance
-        self.reg_id = reg_id
+    key: str
+    entry: Entry | None
+    uri: str
+    host: str
+    expires: int | None
+    params: str = ""
+    q: int = -1
+    instance: str = ""
+    reg_id: int = 0
 
 
 class Asked:
-    """The header fields of a REGISTER that the registrar wants, gathered in one pass."""
+    """The header fields of a REGISTER that the registrar wants. `hops` is how many Vias it has."""
 
     __slots__ = ("contacts", "expires", "has_require", "hops", "path", "supported", "to", "user_agent")
 
     def __init__(self, request: Request) -> None:
-        self.contacts: list[str] = []
-        self.expires: int | None = None
-        self.path: tuple[str, ...] = ()
-        self.supported: tuple[str, ...] = ()
-        self.has_require = False
-        self.to = ""
-        self.user_agent = ""
-        self.hops = 0
-        has_path = False
-        for name, value, _ in request.headers:
-            if name == "contact":
-                if "," in value:
-                    self.contacts += split_commas(value)
-                else:
-                    self.contacts.append(value)
-            elif name == "via":
-                self.hops += 1 if "," not in value else len(split_commas(value))
-            elif name == "to":
-                self.to = value
-            elif name == "expires":
-                self.expires = expires(request)
-            elif name == "user-agent":
-                self.user_agent = value[:_USER_AGENT_CHARACTERS]
-            elif name == "require":
-                self.has_require = True
-            elif name == "path":
-                has_path = True
-            elif name == "supported" and not self.supported:
-                self.supported = tuple(supported(request))
-        if has_path:
-            self.path = tuple(address.text for address in paths(request))
-        if not self.user_agent.isascii():
-            self.user_agent = self.user_agent.encode("utf-8", "replace").decode("utf-8")
+        headers = request.headers
+        found = {name: value for name, value, _ in headers}
+        contact = found.get("contact")
+        if len(found) == len(headers) and contact is not None and "," not in contact:  # each header stands once
+            self.contacts = [contact]
+            self.hops = 1
+        else:
+            self.contacts = request.values("contact")
+            self.hops = len(request.values("via"))
+        self.to = found["to"]
+        lifetime = found.get("expires")
+        self.expires = None if lifetime is None else parse_lifetime(lifetime)
+        user_agent = found.get("user-agent", "")
+        if len(user_agent) > _USER_AGENT_CHARACTERS or not user_agent.isascii():
+            user_agent = user_agent[:_USER_AGENT_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+        self.user_agent = user_agent
+        self.has_require = "require" in found
+        self.supported = supported(request) if "supported" in found else []
+        self.path: tuple[str, ...] = tuple([address.text for address in paths(request)]) if "path" in found else ()
 
     @property
     def is_star(self) -> bool:
@@ -118,12 +92,11 @@ def read_contact(text: str, record: Record, outbound: bool) -> AskedContact:
     """
     match = _ORDINARY.fullmatch(text)
     if match is not None:
-        uri_text = match[1]
+        uri_text, host, seconds = match.groups()
         for entry in record.entries:
-            contact = value_of(entry).contact
-            if contact is not None and (contact.uri or entry.key) == uri_text and entry.key[0] != "<":
-                seconds = match[3]
-                return AskedContact(entry.key, entry, uri_text, match[2], None if seconds is None else int(seconds))
+            key = entry.key
+            if key == uri_text or _is_written(entry, uri_text):
+                return AskedContact(key, entry, uri_text, host, None if seconds is None else int(seconds))
     address = parse_address(text)
     uri = address.uri
     params = address.params
@@ -151,6 +124,12 @@ def read_contact(text: str, record: Record, outbound: bool) -> AskedContact:
     )
 
 
+def _is_written(entry: Entry, uri_text: str) -> bool:
+    """Whether the UA has written the URI of a binding so before."""
+    held = value_of(entry).contact
+    return held is not None and held.uri == uri_text and entry.key[0] != "<"
+
+
 def _find_key(uri: Uri, record: Record) -> str:
     """The key of the binding whose URI equals this one by §19.1.4, or the key that a new one gets.
 
@@ -167,48 +146,9 @@ def _find_key(uri: Uri, record: Record) -> str:
     return key
 
 
-def find_entry(record: Record, key: str) -> Entry | None:
-    """The entry of a binding, None when nothing is remembered of it."""
-    for entry in record.entries:
-        if entry.key == key:
-            return entry
-    return None
-
-
 def find_received(request: Request, asked: Asked, contact: AskedContact) -> Hop | None:
     """The flow that requests to a contact must take: where this REGISTER came from, when it came by a stream or its
     UA is behind NAT; None when it came through another proxy, or the contact is as good as it looks."""
-    if asked.hops > 1:
+    if asked.hops > 1 or asked.path:
         return None
-    source = request.source
-    if source.transport != "UDP":
-        return source if source.transport else None
-    via = request.top_via
-    if via is None:
-        return None
-    if (via.port or 5060) != source.port or not _same_host(via.host, source.host):
-        return source
-    host = contact.host.strip("[]")
-    if host == source.host or not host or not (host[-1].isdigit() or ":" in host):
-        return None
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return None
-    came_from = ip_address(source.host)
-    if address.is_loopback and came_from.is_loopback:
-        return None  # all of 127.0.0.0/8 is one machine: no NAT can be in between
-    if (address.is_private or address.is_unspecified) and address != came_from:
-        return source
-    return None
-
-
-def _same_host(one: str, other: str) -> bool:
-    if one == other:
-        return True
-    if ":" not in one:
-        return False
-    try:
-        return ip_address(one) == ip_address(other)
-    except ValueError:
-        return False
+    return find_flow(request, contact.host)

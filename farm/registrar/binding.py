@@ -26,7 +26,7 @@ milliseconds; a clock that jumped during a restart makes it seem older by hours,
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -40,6 +40,7 @@ OUTLIVES_SECONDS: Final = 60
 NO_FLOOR: Final = (0, -1)
 
 _NEVER: Final = float("inf")
+_NEVER_MS: Final = 2**62
 
 
 class Contact(msgspec.Struct, array_like=True, gc=False):
@@ -71,11 +72,13 @@ class Register(msgspec.Struct, array_like=True, gc=False):
 
 class Entry(msgspec.Struct, array_like=True, gc=False):
     """A binding: its key and its registers, the latest stamp first. Registers at or under `floor`, which is a (stamp,
-    node), are forgotten."""
+    node), are forgotten. `winner` is the place of the register that counts: the latest of those that have the highest
+    CSeq of their Call-ID."""
 
     key: str
     registers: list[Register]
     floor: tuple[int, int] = NO_FLOOR
+    winner: int = 0
 
 
 class Record(msgspec.Struct, array_like=True, gc=False):
@@ -90,14 +93,28 @@ EMPTY: Final = Record([])
 
 
 def value_of(entry: Entry) -> Register:
-    """The register that counts: the latest of those that have the highest CSeq of their Call-ID."""
-    registers = entry.registers
-    if len(registers) > 1:
-        for index, register in enumerate(registers):
-            call_id = register.call_id
-            if all(older.call_id != call_id for older in registers[index + 1 :]):
-                return register
-    return registers[0]
+    """The register that counts."""
+    return entry.registers[entry.winner]
+
+
+def _find_winner(registers: list[Register]) -> int:
+    """The place of the register that counts. Of one Call-ID older registers have the higher CSeq, so it is the first
+    whose Call-ID does not come again; in ordinary life each comes once."""
+    for place, register in enumerate(registers):
+        for older in registers[place + 1 :]:
+            if older.call_id == register.call_id:
+                break
+        else:
+            return place
+    return 0
+
+
+def find_entry(record: Record, key: str) -> Entry | None:
+    """The entry of a binding, None when nothing is remembered of it."""
+    for entry in record.entries:
+        if entry.key == key:
+            return entry
+    return None
 
 
 def find_register(entry: Entry, call_id: str) -> Register | None:
@@ -136,7 +153,7 @@ def settle(entry: Entry, floor: int = 0) -> Entry | None:
             continue  # beaten in CSeq and stamp
         highest[call_id] = register.cseq
         kept.append(register)
-    return Entry(entry.key, kept, own_floor) if kept else None
+    return Entry(entry.key, kept, own_floor, _find_winner(kept)) if kept else None
 
 
 def _order(register: Register) -> tuple[int, int, int, bool, int, int]:
@@ -155,7 +172,8 @@ def join(one: Record, other: Record) -> Record:
     if one.floor == other.floor == 0 and len(one.entries) == 1 and len(other.entries) == 1:
         held, new = one.entries[0], other.entries[0]
         if held.key == new.key:
-            return Record([_join_entries(held, new)])
+            joined = _join_entries(held, new)
+            return other if joined is new else Record([joined])
     floor, floor_at = max((one.floor, one.floor_at), (other.floor, other.floor_at))
     bags: dict[str, Entry] = {entry.key: entry for entry in one.entries}
     for entry in other.entries:
@@ -179,18 +197,38 @@ def _key(entry: Entry) -> str:
 
 
 def _join_entries(one: Entry, other: Entry) -> Entry:
-    left, right = one.registers, other.registers
-    if len(left) == 1 and len(right) == 1 and one.floor == other.floor:  # a refresh
-        held, new = left[0], right[0]
-        if held.call_id == new.call_id:
-            if new.stamp > held.stamp and new.cseq >= held.cseq:
-                return other
-            if held.stamp > new.stamp and held.cseq >= new.cseq:
-                return one
-    return settle(Entry(one.key, left + right, max(one.floor, other.floor))) or one
+    if len(other.registers) == 1 and other.floor == NO_FLOOR:
+        refreshed = _refresh(one, other)
+        if refreshed is not None:
+            return refreshed
+    return settle(Entry(one.key, one.registers + other.registers, max(one.floor, other.floor))) or one
 
 
-class Kept(NamedTuple):
+def _refresh(entry: Entry, update: Entry) -> Entry | None:
+    """What nearly every update comes to, a single register: it is the latest, of its Call-ID's highest CSeq, and so
+    needs no sorting. The update itself when nothing else is left, None when it is none of that kind."""
+    new = update.registers[0]
+    registers = entry.registers
+    if new.stamp <= registers[0].stamp:
+        return None
+    call_id = new.call_id
+    kept = [new]
+    for register in registers:
+        if register.call_id != call_id:
+            kept.append(register)
+        elif register.cseq > new.cseq:
+            return None
+    if len(kept) == 1 and entry.floor == NO_FLOOR:
+        return update
+    if len(kept) <= CALL_IDS:
+        return Entry(entry.key, kept, entry.floor)
+    if len({register.call_id for register in kept}) != len(kept):
+        return None
+    oldest = kept.pop()
+    return Entry(entry.key, kept, (oldest.stamp, oldest.node))
+
+
+class Kept(msgspec.Struct, gc=False):
     """What became of a record: its bytes (None: nothing is left), when to sweep it next, by how much its numbers of
     bindings and tombstones changed, and whether part of an update lost."""
 
@@ -263,30 +301,27 @@ class RegistrationKind:
         joined = join(old, new)
         live_before, tombstones_before, _ = self._count(old)
         live, tombstones, due_at = self._count(joined)
-        packed = self.pack(joined)
-        conflict = not _has_all(joined, new)
+        packed = delta if joined is new else self.pack(joined)
+        conflict = joined is not new and not _has_all(joined, new)
         if packed == held:
             return Kept(held, due_at, 0, 0, conflict)
         return Kept(packed, due_at, live - live_before, tombstones - tombstones_before, conflict)
 
     def _count(self, record: Record) -> tuple[int, int, float]:
         """Bindings that have not been found lapsed, tombstones, and when the next of them changes."""
-        live = tombstones = 0
-        due = _NEVER
-        keep_ms = self.keep_ms
+        tombstones = 0
+        due_ms = record.floor_at + self.keep_ms if record.floor else _NEVER_MS
         for entry in record.entries:
             value = value_of(entry)
             if value.contact is not None:
-                live += 1
-                at: float = value.at + value.granted * 1000
+                at = value.at + value.granted * 1000
             else:
                 tombstones += 1
-                at = value.at + keep_ms
-            if at < due:
-                due = at
-        if record.floor and record.floor_at + keep_ms < due:
-            due = record.floor_at + keep_ms
-        return live, tombstones, due / 1000.0
+                at = value.at + self.keep_ms
+            if at < due_ms:
+                due_ms = at
+        due_at = due_ms / 1000.0 if due_ms < _NEVER_MS else _NEVER
+        return len(record.entries) - tombstones, tombstones, due_at
 
     def sweep(self, held: bytes, now: float) -> Kept:
         """Strip lapsed registers of their contact, which makes tombstones of them; let go of what outlived all that it
@@ -319,7 +354,7 @@ class RegistrationKind:
             if register.contact is not None and register.at + register.granted * 1000 <= now_ms:
                 register = Register(register.call_id, register.cseq, register.stamp, register.node, register.at)
             registers.append(register)
-        return Entry(entry.key, registers, entry.floor) if registers else None
+        return Entry(entry.key, registers, entry.floor, _find_winner(registers)) if registers else None
 
     def shift(self, record: bytes, seconds: float) -> bytes:
         """The same record with its times moved by `seconds`, for another monotonic clock."""
@@ -341,6 +376,7 @@ class RegistrationKind:
                     for register in entry.registers
                 ],
                 entry.floor,
+                entry.winner,
             )
             for entry in old.entries
         ]
@@ -357,54 +393,53 @@ def _has_all(joined: Record, new: Record) -> bool:
     if new.floor and joined.floor > new.floor:
         return False
     for entry in new.entries:
-        for kept in joined.entries:
-            if kept is entry or (kept.key == entry.key and value_of(kept).stamp == value_of(entry).stamp):
-                break
-        else:
+        kept = find_entry(joined, entry.key)
+        if kept is None or value_of(kept).stamp != value_of(entry).stamp:
             return False
     return True
 
 
-class Binding:
+class Binding(msgspec.Struct, eq=False, gc=False):
     """A live binding, as the proxy sees it. `uri` is the contact as the UA wrote it, `params` the rest of its Contact
     header; `path` is the Route to put before it (RFC 3327), `received` the flow it must be reached on: where its
     REGISTER came from, if that was a stream or the UA is behind NAT."""
 
-    __slots__ = (
-        "call_id",
-        "cseq",
-        "expires_at",
-        "granted",
-        "instance",
-        "key",
-        "params",
-        "path",
-        "q",
-        "received",
-        "reg_id",
-        "stamp",
-        "uri",
-        "user_agent",
-    )
-
-    def __init__(self, key: str, register: Register, contact: Contact) -> None:
-        self.key = key
-        self.uri = contact.uri or key
-        self.params = contact.params
-        self.q = contact.q if contact.q >= 0 else 1000
-        self.path = contact.path
-        self.received = contact.received
-        self.instance = contact.instance
-        self.reg_id = contact.reg_id
-        self.user_agent = contact.user_agent
-        self.call_id = register.call_id
-        self.cseq = register.cseq
-        self.stamp = register.stamp
-        self.granted = register.granted
-        self.expires_at = (register.at + register.granted * 1000) / 1000.0
+    key: str
+    uri: str
+    params: str
+    q: int
+    path: tuple[str, ...]
+    received: Hop | None
+    instance: str
+    reg_id: int
+    user_agent: str
+    call_id: str
+    cseq: int
+    stamp: int
+    granted: int
+    expires_at: float
 
     def __repr__(self) -> str:
         return f"<Binding {self.uri}>"
+
+
+def _make_binding(key: str, register: Register, contact: Contact) -> Binding:
+    return Binding(
+        key,
+        contact.uri or key,
+        contact.params,
+        contact.q if contact.q >= 0 else 1000,
+        contact.path,
+        contact.received,
+        contact.instance,
+        contact.reg_id,
+        contact.user_agent,
+        register.call_id,
+        register.cseq,
+        register.stamp,
+        register.granted,
+        (register.at + register.granted * 1000) / 1000.0,
+    )
 
 
 def bindings_of(record: Record, now: float) -> list[Binding]:
@@ -414,7 +449,7 @@ def bindings_of(record: Record, now: float) -> list[Binding]:
         value = value_of(entry)
         contact = value.contact
         if contact is not None and value.at + value.granted * 1000 > now * 1000.0:
-            found.append(Binding(entry.key, value, contact))
+            found.append(_make_binding(entry.key, value, contact))
     if len(found) > 1:
         found.sort(key=_preference)
     return found

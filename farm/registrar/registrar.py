@@ -68,8 +68,15 @@ class Domains(Protocol):
     def domain_of(self, uri: Uri) -> str | None:
         """The domain of ours that a URI belongs to, None when it is a stranger's."""
 
-    def aor_of(self, uri: Uri) -> str | None:
-        """The canonical address-of-record of a user of ours, None for a stranger or no user."""
+    def aor_of_address(self, text: str) -> str | None:
+        """The canonical address-of-record that To names, None for a stranger or no user."""
+
+
+class Rejections(Protocol):
+    """Where what is turned away is counted and logged."""
+
+    def note(self, reason: str, now: float, *, source: str = "", method: str = "", detail: str = "") -> None:
+        """One message was turned away."""
 
 
 class Visit:
@@ -96,6 +103,7 @@ class Registrar:
         location: Location,
         authenticator: Authenticator | None,
         metrics: Metrics,
+        rejections: Rejections,
         *,
         make_tag: Callable[[], str],
         clock: Callable[[], float],
@@ -123,7 +131,7 @@ class Registrar:
             result: metrics.registrations_total.child(result)
             for result in ("registered", "refreshed", "removed", "fetched", "refused", "failed")
         }
-        self._rejected = metrics.sip_rejected
+        self._rejections = rejections
         self._server = (make_header("server", server_header),) if server_header else ()
         self._fixed: tuple[Header, ...] = self._server
         if settings.service_route:
@@ -162,11 +170,10 @@ class Registrar:
             unknown = [tag for tag in require(request) if tag not in SUPPORTED]
             if unknown:
                 raise SipError(420, reason="bad-extension", headers=(("unsupported", ", ".join(unknown)),))
-        to = parse_address(asked.to).uri
-        if not to.is_sip:  # §10.2: "This address-of-record MUST be a SIP URI or SIPS URI"
-            raise SipError(400, reason="address-of-record-not-sip")
-        aor = self._domains.aor_of(to)  # step 5
+        aor = self._domains.aor_of_address(asked.to)  # step 5
         if aor is None:
+            if not parse_address(asked.to).uri.is_sip:  # §10.2: "MUST be a SIP URI or SIPS URI"
+                raise SipError(400, reason="address-of-record-not-sip")
             raise SipError(404, reason="foreign-address-of-record")
         visit.aor = aor
         if self._authenticator is None:
@@ -241,6 +248,8 @@ class Registrar:
     def _bind(self, visit: Visit, asked: Asked, record: Record, now: float) -> list[Entry]:
         """Step 7: the entries that change, one a contact; empty when all is as asked already."""
         request = visit.request
+        call_id = request.call_id
+        cseq = request.cseq
         outbound = self._uses_outbound(asked)
         changed: list[Entry] = []
         seen: list[str] = []
@@ -261,29 +270,22 @@ class Registrar:
                 added += 1
                 flows += contact.reg_id > 0
             entry = contact.entry
-            alive = entry is not None and is_alive(value_of(entry), now)
+            alive = False
             floor = NO_FLOOR
             if entry is not None:
-                prior = find_register(entry, request.call_id)
-                if prior is not None and request.cseq <= prior.cseq:
-                    if request.cseq == prior.cseq and _is_as_asked(prior, granted, contact, now):
+                alive = is_alive(value_of(entry), now)
+                prior = find_register(entry, call_id)
+                if prior is not None and cseq <= prior.cseq:
+                    if cseq == prior.cseq and _is_as_asked(prior, granted, contact, now):
                         continue
-                    if request.cseq == prior.cseq or not _has_restarted(entry, prior, now):
+                    if cseq == prior.cseq or not _has_restarted(entry, prior, now):
                         raise _out_of_order()
                     floor = (prior.stamp, prior.node)
+            held: Contact | None = None
             if granted:
                 visit.result = "refreshed" if alive and visit.result != "registered" else "registered"
                 growth += not alive
-            elif alive:
-                growth -= 1
-                if visit.result == "fetched":
-                    visit.result = "removed"
-            else:
-                continue
-            stamp = stamp or self._location.make_stamp()
-            register = Register(request.call_id, request.cseq, stamp, self._location.node, int(now * 1000), granted)
-            if granted:
-                register.contact = Contact(
+                held = Contact(
                     "" if contact.uri == key else contact.uri,
                     contact.params,
                     contact.q,
@@ -293,6 +295,14 @@ class Registrar:
                     asked.path,
                     find_received(request, asked, contact),
                 )
+            elif alive:
+                growth -= 1
+                if visit.result == "fetched":
+                    visit.result = "removed"
+            else:
+                continue
+            stamp = stamp or self._location.make_stamp()
+            register = Register(call_id, cseq, stamp, self._location.node, int(now * 1000), granted, held)
             changed.append(Entry(key, [register], floor))
         if flows and added > 1:  # RFC 5626 §6
             raise SipError(400, "Several Flows", reason="several-flows")
@@ -321,7 +331,7 @@ class Registrar:
                 return self._default
         if 0 < seconds < self._minimum and seconds < _HOUR:
             raise SipError(423, reason="interval-too-brief", headers=(("min-expires", str(self._minimum)),))
-        return min(seconds, self._maximum)
+        return seconds if seconds < self._maximum else self._maximum
 
     def _answer(self, visit: Visit, record: Record, now: float) -> None:
         """Step 8: 200 with every current binding."""
@@ -332,17 +342,18 @@ class Registrar:
         for entry in record.entries:
             value = value_of(entry)
             contact = value.contact
-            if contact is None or value.at + value.granted * 1000 <= now * 1000.0:
+            seconds = remaining_seconds(value, now)
+            if contact is None or seconds <= 0:
                 continue
-            text = f"<{contact.uri or entry.key}>{contact.params}"
+            params = contact.params
             if contact.instance:
-                text += f';+sip.instance="{contact.instance}"'
+                params += f';+sip.instance="{contact.instance}"'
                 if contact.reg_id:
-                    text += f";reg-id={contact.reg_id}"
+                    params += f";reg-id={contact.reg_id}"
                     claimed = claimed or value.call_id == request.call_id
             if contact.q >= 0:
-                text += f";q={contact.q / 1000:g}"
-            text += f";expires={remaining_seconds(value, now)}"
+                params += f";q={contact.q / 1000:g}"
+            text = f"<{contact.uri or entry.key}>{params};expires={seconds}"
             headers.append(("contact", text, f"Contact: {text}"))
         if claimed and "outbound" in asked.supported and request.source.transport in _STREAMS:
             headers.append(make_header("require", "outbound"))
@@ -363,7 +374,7 @@ class Registrar:
     def _refuse(self, visit: Visit, error: SipError, now: float) -> None:
         """The answer to what went wrong. §10.3: never a 6xx."""
         self._counts["failed" if error.status >= 500 else "refused"].inc()
-        self._rejected.child(error.reason).inc()
+        self._rejections.note(error.reason, now, source=visit.request.source.host, method="REGISTER")
         headers = [make_header(name, value) for name, value in error.headers]
         headers += self._server
         response = make_response(visit.request, error.status, error.phrase, to_tag=self._make_tag(), headers=headers)

@@ -2,5 +2,6 @@
 
 Files in reading order: `records` (what DNS is asked and answers, and how records are ordered), `locate` (the
 procedure, without a socket or a clock of its own), `failed` (which hops failed lately), `cache` (answers and how long
-they hold), `hosts` (what the machine's own files say), `resolver` (Twisted Names: the questions go out here).
+they hold), `hosts` (what the machine's own files say), `reading` (one answer from the rows of a DNS message),
+`resolver` (Twisted Names: the questions go out here).
 """

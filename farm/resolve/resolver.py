@@ -89,8 +89,6 @@ class Resolver:
         self._silent_since: float | None = None
         self._preferred: Server | None = None
         self._stopped = False
-        self._hits = metrics.resolver_cache.child("hit")
-        self._misses = metrics.resolver_cache.child("miss")
         self._seconds = {
             result: metrics.resolver_seconds.child(result) for result in ("found", "empty", "failed", "timeout")
         }
@@ -104,9 +102,7 @@ class Resolver:
         if known is None:
             known = self._find_in_hosts(question, now)
         if known is not None:
-            self._hits.inc()
             return known
-        self._misses.inc()
         pending = self._pending.get(question)
         if pending is None:
             if len(self._pending) >= MAX_OUTSTANDING or self._stopped:

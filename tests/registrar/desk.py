@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 from farm.config import RegistrarSettings
+from farm.logs import Fields, Rejections
 from farm.metrics import Metrics
 from farm.overlay.clock import HybridClock
 from farm.overlay.local import LocalStore
@@ -14,10 +15,12 @@ from farm.overlay.store import Store
 from farm.registrar.binding import RegistrationKind
 from farm.registrar.location import Location, ReplicatedStore
 from farm.registrar.registrar import Authenticator, Registrar
+from farm.sip.address import parse_address
 from farm.sip.hop import Hop
 from farm.sip.message import Request, Response
 from farm.sip.uri import Uri, aor_of
 from farm.transaction.transaction import ServerTransaction
+from tests.support.counts import read
 from tests.support.messages import make_request
 
 AOR = "sip:alice@example.com"
@@ -33,7 +36,8 @@ class OurDomains:
             return "example.com"
         return "example.org" if uri.host == "example.org" else None
 
-    def aor_of(self, uri: Uri) -> str | None:
+    def aor_of_address(self, text: str) -> str | None:
+        uri = parse_address(text).uri
         domain = self.domain_of(uri)
         if domain is None or not uri.user:
             return None
@@ -71,12 +75,14 @@ class Desk:
         self.metrics = Metrics()
         self.waiting: list[Coroutine[Any, Any, None]] = []
         self.reports: list[str] = []
+        self.logged: list[tuple[str, dict[str, object]]] = []
         self.registrar = Registrar(
             settings or RegistrarSettings(),
             OurDomains(),
             self.location,
             authenticator,
             self.metrics,
+            Rejections(self.metrics.sip_rejected, self._log, 100),
             make_tag=lambda: "tag1",
             clock=lambda: self.now,
             wall=self.wall,
@@ -84,6 +90,9 @@ class Desk:
             report=self.reports.append,
             server_header=server_header,
         )
+
+    def _log(self, level: str, message: str, fields: Fields) -> None:
+        self.logged.append((level, dict(fields)))
 
     def wall(self) -> float:
         return WALL + self.now
@@ -131,4 +140,4 @@ class Desk:
         return [binding.uri for binding in found]
 
     def counted(self, result: str) -> float:
-        return self.metrics.registrations_total.child(result).value
+        return read(self.metrics.registrations_total.child(result))

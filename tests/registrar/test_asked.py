@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from farm.registrar.asked import Asked, AskedContact, find_entry, find_received, read_contact
-from farm.registrar.binding import EMPTY, Contact, Entry, Record, Register
+from farm.registrar.asked import Asked, AskedContact, find_received, read_contact
+from farm.registrar.binding import EMPTY, Contact, Entry, Record, Register, find_entry
 from farm.sip.hop import Hop
 from farm.sip.message import Request
 from farm.sip.status import SipError
@@ -32,7 +32,7 @@ def test_all_header_lines_are_gathered() -> None:
     )
     assert asked.contacts == ["<sip:a@192.0.2.1>", "<sip:b@192.0.2.1>", "<sip:c@192.0.2.1>"]
     assert (asked.expires, asked.hops, asked.user_agent) == (60, 3, "Phone")
-    assert (asked.supported, asked.path) == (("path", "outbound"), ("<sip:edge.example.com;lr>",))
+    assert (asked.supported, asked.path) == (["path", "outbound"], ("<sip:edge.example.com;lr>",))
 
 
 def test_a_long_user_agent_is_cut_and_foreign_bytes_are_replaced() -> None:
@@ -59,7 +59,7 @@ def test_the_quick_way_and_the_long_way_read_the_same() -> None:
         uri = text[1 : text.index(">")]
         quick = read_contact(text, bound(uri), True)
         slow = read_contact(text, EMPTY, True)
-        for name in AskedContact.__slots__:
+        for name in AskedContact.__struct_fields__:
             if name not in ("host", "entry"):
                 assert getattr(quick, name) == getattr(slow, name), name
         assert (quick.entry is not None, slow.entry) == (True, None)

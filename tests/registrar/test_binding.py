@@ -311,3 +311,18 @@ def test_lapsed_bindings_are_not_answered_even_before_a_sweep() -> None:
 def test_what_is_alive_shows_at_least_a_second() -> None:
     register = winner(update("1", 1, 10, at=0, granted=60))
     assert [remaining_seconds(register, now) for now in (0.0, 0.9, 1.0, 59.9)] == [60, 60, 59, 1]
+
+
+@given(_LISTS)
+@settings(max_examples=200, deadline=None)
+def test_the_winner_is_the_latest_of_the_highest_cseqs(
+    drawn: list[tuple[int, int, str, int, int, int, int]],
+) -> None:
+    """By whichever of the two ways a record was joined, and after a sweep and a shift too."""
+    kind = RegistrationKind(7200)
+    packed = kind.pack(joined(*make_updates(drawn)))
+    swept = kind.sweep(packed, 3600.0).record
+    for record in (kind.unpack(packed), kind.unpack(kind.shift(packed, 1.0)), kind.unpack(swept) if swept else EMPTY):
+        for entry in record.entries:
+            highest = {register.call_id: register for register in entry.registers}  # the older has the higher CSeq
+            assert value_of(entry) is max(highest.values(), key=lambda register: (register.stamp, register.node))

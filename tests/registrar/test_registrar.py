@@ -14,6 +14,7 @@ from farm.security.credentials import Authenticated, Refused, Verdict
 from farm.sip.hop import Hop
 from farm.sip.message import Request
 from tests.registrar.desk import AOR, Desk
+from tests.support.counts import read
 
 PHONE = "<sip:alice@192.0.2.101:5060>"
 OTHER = "<sip:alice@192.0.2.102:5060>"
@@ -153,7 +154,7 @@ def test_a_lower_cseq_of_the_same_call_id_fails_whole() -> None:
     assert answer.status == 500
     assert desk.uris() == ["sip:alice@192.0.2.101:5060"]
     assert desk.counted("failed") == 1
-    assert desk.metrics.sip_rejected.child("cseq-out-of-order").value == 1
+    assert read(desk.metrics.sip_rejected.child("cseq-out-of-order")) == 1
 
 
 def test_the_same_cseq_again_is_answered_as_the_first_time() -> None:
@@ -275,7 +276,7 @@ def test_a_record_that_grows_too_large_is_a_500_and_stays() -> None:
     desk.kind.record_bytes = 56_000
     answer = desk.register(f"<sip:alice@192.0.2.99>;x={'y' * 4000}", call_id="last")
     assert answer.status == 500
-    assert desk.metrics.sip_rejected.child("store-full").value == 1
+    assert read(desk.metrics.sip_rejected.child("store-full")) == 1
     assert len(desk.uris()) == 13
 
 
@@ -317,7 +318,13 @@ def test_a_stranger_is_challenged(later: bool) -> None:
     desk = Desk(authenticator=Judge(refusal, later))
     answer = desk.register()
     assert (answer.status, answer.find("www-authenticate")) == (401, 'Digest realm="example.com"')
-    assert desk.metrics.sip_rejected.child("no-credentials").value >= 1
+    assert read(desk.metrics.sip_rejected.child("no-credentials")) == 1
+
+
+def test_why_a_registration_was_refused_is_logged_with_its_source() -> None:
+    desk = Desk(authenticator=Judge(Refused(401, (), "wrong-password")))
+    desk.register()
+    assert desk.logged == [("info", {"reason": "wrong-password", "source": "192.0.2.101", "method": "REGISTER"})]
 
 
 def test_the_realm_of_an_address_that_stands_for_a_domain_is_the_domain() -> None:

@@ -18,6 +18,7 @@ from farm.config import ResolverSettings
 from farm.metrics import Metrics
 from farm.resolve.records import Answer, Naptr, Question, Srv
 from farm.resolve.resolver import MAX_OUTSTANDING, Resolver
+from tests.support.counts import read
 from tests.support.network import Host, Network, Path
 from tests.support.zone_server import ZoneServer
 
@@ -75,9 +76,9 @@ class Site:
         asked, self.server.asked = self.server.asked, []
         return asked
 
-    def count(self, result: str) -> int:
+    def count(self, result: str) -> float:
         """How many questions ended so."""
-        return self.metrics.resolver_seconds.child(result).count
+        return read(self.metrics.resolver_seconds.child(result))
 
 
 @pytest.fixture
