@@ -1,0 +1,132 @@
+"""The values we put into messages and must know again: our branches and the user of our Record-Route.
+
+Each carries a MAC under the node's secret, so that what comes back can be told from what a stranger made up:
+
+- a **branch** is `z9hG4bK`, an unguessable part, a loop part and the MAC of both. The loop part (RFC 5393 §4.2.1) is a
+  keyed hash of all that decides where a request goes; a request that brings its own loop part back has looped. The
+  MAC lets a response that no transaction matches be forwarded only if its request really went through here.
+- a **route** is the user part of our Record-Route URI: sealed (AES-GCM, the Call-ID as associated data), it holds the
+  flows of the caller and the callee where one of them can only be reached that way, and a hash of the From tag, which
+  tells the direction of a later request. A request inside the dialog brings it back in its Route, which proves that
+  we let the dialog's first request through; without it, a To tag proves nothing.
+
+The secret outlives restarts, so dialogs do too. MACs are BLAKE2b keyed, cut to 72 bits: forging one takes 2^71
+packets, and the message stays short.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
+from hashlib import blake2b
+from hmac import compare_digest
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from farm.draws import Draws
+from farm.sip.hop import Hop
+from farm.transaction.key import MAGIC_COOKIE
+
+_MAC_BYTES: Final = 9  # 12 characters of base64, no padding
+_LOOP_CHARS: Final = 12
+_MAC_CHARS: Final = 12
+_NONCE_BYTES: Final = 12
+_MIN_ROUTE: Final = 38  # nonce and seal of nothing
+_MAX_ROUTE: Final = 400
+_BRANCH: Final = b"sipfarm-branch"
+_ROUTE: Final = b"sipfarm-route"
+
+
+class Tokens:
+    """Makes and recognises them. `secret` is at least 16 bytes, the same on every start."""
+
+    def __init__(self, secret: bytes, rng: random.Random) -> None:
+        if len(secret) < 16:
+            raise ValueError("the token secret is shorter than 16 bytes")
+        key = blake2b(secret, digest_size=32, person=b"sipfarm-tokens").digest()
+        # Copying a keyed state is half the price of keying one.
+        self._branch_mac = blake2b(_BRANCH, digest_size=_MAC_BYTES, key=key)
+        self._seal = AESGCM(blake2b(_ROUTE, digest_size=32, key=key).digest())
+        self._draws = Draws(rng)
+
+    def loop_part(self, parts: Iterable[str]) -> str:
+        """The second part of a branch (RFC 5393 §4.2.1) for what decides where the request goes."""
+        mac = self._branch_mac.copy()
+        for part in parts:
+            mac.update(part.encode("utf-8", "surrogateescape"))
+            mac.update(b"\0")
+        return _text(mac.digest())
+
+    def make_branch(self, loop_part: str) -> str:
+        """A branch that no other request has."""
+        body = self._draws.make_text() + loop_part
+        mac = self._branch_mac.copy()
+        mac.update(body.encode("ascii"))
+        return f"{MAGIC_COOKIE}{body}{_text(mac.digest())}"
+
+    def is_branch(self, branch: str) -> bool:
+        """Whether we made that branch."""
+        body = branch[len(MAGIC_COOKIE) : -_MAC_CHARS]
+        if not branch.isascii() or not branch.startswith(MAGIC_COOKIE) or len(body) != 16 + _LOOP_CHARS:
+            return False
+        mac = self._branch_mac.copy()
+        mac.update(body.encode("ascii"))
+        return compare_digest(_text(mac.digest()), branch[-_MAC_CHARS:])
+
+    def make_route(self, call_id: str, from_tag: str, caller: Hop | None, callee: Hop | None) -> str:
+        """The user part of our Record-Route in the dialog that a request with that Call-ID and From tag opens."""
+        sealed = "\n".join((_hash_tag(from_tag), _write_hop(caller), _write_hop(callee)))
+        nonce = os.urandom(_NONCE_BYTES)
+        return _text(nonce + self._seal.encrypt(nonce, sealed.encode("ascii"), _foreign(call_id))).rstrip("=")
+
+    def open_route(self, user: str, call_id: str) -> RouteToken | None:
+        """What we put into a Record-Route of that dialog, None when `user` is not ours or another dialog's."""
+        if not _MIN_ROUTE <= len(user) <= _MAX_ROUTE:
+            return None
+        try:
+            packed = urlsafe_b64decode(user + "=" * (-len(user) % 4))
+            text = self._seal.decrypt(packed[:_NONCE_BYTES], packed[_NONCE_BYTES:], _foreign(call_id))
+            tag, caller, callee = text.decode("ascii").split("\n")
+            return RouteToken(tag, _read_hop(caller), _read_hop(callee))
+        except (InvalidTag, ValueError):  # a stranger's, or of a version that wrote it otherwise
+            return None
+
+
+class RouteToken(NamedTuple):
+    """An opened route: the hash of the caller's tag, and the flows of both sides, None where the contact serves."""
+
+    caller_tag: str
+    caller: Hop | None
+    callee: Hop | None
+
+    def flow_for(self, from_tag: str) -> Hop | None:
+        """The flow that a request of the dialog takes, by who sends it."""
+        return self.callee if _hash_tag(from_tag) == self.caller_tag else self.caller
+
+
+def _hash_tag(tag: str) -> str:
+    return blake2b(_foreign(tag), digest_size=4).hexdigest()
+
+
+def _write_hop(hop: Hop | None) -> str:
+    return "" if hop is None else f"{hop.transport} {hop.host} {hop.port} {hop.local}"
+
+
+def _read_hop(text: str) -> Hop | None:
+    if not text:
+        return None
+    transport, host, port, local = text.split(" ")
+    return Hop(transport, host, int(port), local)
+
+
+def _foreign(text: str) -> bytes:
+    """Text of a message as the bytes it came as."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _text(mac: bytes) -> str:
+    return urlsafe_b64encode(mac).decode("ascii")

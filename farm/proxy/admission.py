@@ -1,0 +1,92 @@
+"""Who may have a request forwarded: RFC 3261 §16.3 step 6 and §22.3, and no relaying between strangers.
+
+- A request that proves by our Route that it belongs to a dialog we let through, passes.
+- A caller from a domain of ours is challenged (407) and must be who From says, unless the farm is open or the source
+  is a trusted network (a gateway, another proxy of the house).
+- Everybody else is a stranger, who may reach our users and nothing else.
+- ACK and CANCEL cannot be challenged (§22.1); an ACK without proof reaches our users only.
+
+It answers with a `Caller`, or raises SipError; where the credentials are not here yet, with an awaitable of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from enum import Enum
+from ipaddress import ip_address, ip_network
+from typing import Final, Protocol
+
+from farm.proxy.domains import Domains
+from farm.proxy.request import RouteInformation
+from farm.security.credentials import Authenticated, Refused, Verdict
+from farm.sip.message import Request
+from farm.sip.status import SipError
+
+
+class Caller(Enum):
+    """What is known of whoever sent a request."""
+
+    TRUSTED = "trusted"  # of a trusted network: may go anywhere, and is believed who it says is calling
+    OURS = "ours"  # a user of ours who proved it, or an open farm's: may go anywhere
+    DIALOG = "dialog"  # inside a dialog that we let through
+    STRANGER = "stranger"  # may reach our users only
+
+
+MEMBERS: Final = frozenset((Caller.TRUSTED, Caller.OURS))
+
+
+class Authenticator(Protocol):
+    """Checks digest credentials; satisfied by security/credentials."""
+
+    def check(self, request: Request, realm: str, header_name: str, now: float) -> Verdict | Awaitable[Verdict]:
+        """Who sent this, or how to refuse."""
+
+
+class Admission:
+    """The rules above for one configuration."""
+
+    def __init__(
+        self, domains: Domains, authenticator: Authenticator, *, open_farm: bool, trusted: tuple[str, ...]
+    ) -> None:
+        self._domains = domains
+        self._authenticator = authenticator
+        self._open = open_farm
+        self._trusted = tuple(ip_network(network, strict=False) for network in trusted)
+
+    def admit(self, request: Request, route: RouteInformation, now: float) -> Caller | Awaitable[Caller]:
+        """Who sent the request; raises SipError 401/407/403/400 when it must not go on."""
+        if self._trusted and self._is_trusted(request.source.host):
+            return Caller.TRUSTED
+        if route.proven:
+            return Caller.DIALOG
+        sender = request.find("from") or ""
+        domain = self._domains.domain_of_address(sender)
+        if domain is None:
+            return Caller.STRANGER
+        if self._open:
+            return Caller.OURS
+        if request.method == "ACK":
+            return Caller.STRANGER
+        aor = self._domains.aor_of_address(sender)
+        verdict = self._authenticator.check(request, domain, "proxy-authorization", now)
+        if isinstance(verdict, Authenticated | Refused):
+            return _judge(verdict, aor)
+        return self._judge_later(verdict, aor)
+
+    async def _judge_later(self, verdict: Awaitable[Verdict], aor: str | None) -> Caller:
+        return _judge(await verdict, aor)
+
+    def _is_trusted(self, host: str) -> bool:
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
+
+
+def _judge(verdict: Verdict, aor: str | None) -> Caller:
+    if isinstance(verdict, Refused):
+        raise SipError(verdict.status, reason=verdict.reason, headers=tuple(verdict.headers))
+    if verdict.user != aor:
+        raise SipError(403, reason="not-the-sender")
+    return Caller.OURS

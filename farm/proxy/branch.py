@@ -1,0 +1,294 @@
+"""One target of a response context: its hops in order, the client transaction to one of them, timer C.
+
+A target may have several hops (SRV records, gateways, TCP before UDP for a large request). They are tried one after
+another, each with a transaction and a branch parameter of its own, when one refuses, times out or answers 503
+(RFC 3263 §4.3, RFC 3261 §16.7 step 6). The branch tells its context what matters to a fork: a provisional answer, a
+2xx, or that it ended, and with what.
+
+A CANCEL must wait for a provisional answer (§9.1), so cancelling is a wish that the branch fulfils when it may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Final
+
+from farm.deadlines import Deadline
+from farm.proxy.forward import next_hop_of, size_of, strip_via
+from farm.sip.hop import Hop
+from farm.sip.message import Response, make_response
+from farm.sip.status import SipError
+from farm.sip.uri import parse_uri
+from farm.transaction.hop_by_hop import make_cancel
+from farm.transaction.machines import State
+from farm.transaction.transaction import ClientTransaction
+
+if TYPE_CHECKING:
+    from farm.proxy.context import ResponseContext
+    from farm.proxy.targets import Target
+
+_PATIENCE: Final = 64  # times T1: how long a cancelled branch may take to answer (§9.1)
+
+
+class _Unheard:
+    """The user of a CANCEL: whatever answers it changes nothing."""
+
+    def receive_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        pass
+
+    def receive_timeout(self, transaction: ClientTransaction, now: float) -> None:
+        pass
+
+    def receive_transport_error(self, transaction: ClientTransaction, now: float) -> None:
+        pass
+
+
+_UNHEARD: Final = _Unheard()
+
+
+class Branch:
+    """One target being tried. `ended` is set once, when no more can come of it but a late 2xx."""
+
+    __slots__ = (
+        "_asked",
+        "_attempt",
+        "_breadth",
+        "_cancelled",
+        "_context",
+        "_deadline",
+        "_hop",
+        "_hops",
+        "_last",
+        "_next",
+        "_reason",
+        "_target",
+        "_uri_text",
+        "_where",
+        "ended",
+    )
+
+    def __init__(self, context: ResponseContext, target: Target, breadth: int) -> None:
+        self._context = context
+        self._target = target
+        self._breadth = breadth
+        self._uri_text = target.uri_text
+        self._where = ""  # the configured next hop being tried, "" when the URI says by itself where it goes
+        self._hops: list[Hop] = [] if target.hop is None else [target.hop]
+        self._next: list[tuple[str, str]] = []  # where to look for hops, and the Request-URI that goes there
+        if target.hop is None or _may_listen(target.uri_text, target.hop):
+            # A connection that a contact was registered on may be gone; the contact itself may be reached anew.
+            self._next.extend(target.next_hops or (("", target.uri_text),))
+        self._hop: Hop | None = None
+        self._attempt: ClientTransaction | None = None
+        self._asked = False  # a CANCEL went out for this attempt
+        self._cancelled = False
+        self._reason = ""
+        self._deadline: Deadline | None = None  # timer C, then the patience after a CANCEL
+        self._last: Response | None = None  # why the hops before this one failed
+        self.ended = False
+
+    # Towards the target
+
+    def start(self, now: float) -> None:
+        """Try the first hop."""
+        self._try_next(now)
+
+    def _try_next(self, now: float) -> None:
+        """Try the next hop there is; without one, end with why the last failed."""
+        means = self._context.means
+        passage = self._context.passage
+        while not self._cancelled:
+            try:
+                if self._hops:
+                    self._send(self._hops.pop(0), now)
+                    return
+                if not self._next:
+                    break
+                self._where, self._uri_text = self._next.pop(0)
+                uri = parse_uri(self._where or next_hop_of(passage.route, self._uri_text, self._target.path))
+                found = means.next_hops.locate(uri, now, size_of(passage.request))
+            except SipError as error:
+                self._last = self._make_answer(error.status)
+                continue
+            if isinstance(found, Awaitable):
+                means.spawn(self._try_located(found))
+                return
+            self._hops = found
+        self._end(self._make_answer(487) if self._cancelled else self._last or self._make_answer(503), now)
+
+    async def _try_located(self, found: Awaitable[list[Hop]]) -> None:
+        hops: list[Hop] = []
+        try:
+            hops = list(await found)
+        except SipError as error:
+            if not self.ended:
+                self._last = self._make_answer(error.status)
+        except Exception:
+            if not self.ended:  # without an answer nothing would be left to end the caller's transaction
+                self._end(self._make_answer(500), self._context.means.clock())
+            raise
+        if not self.ended:
+            self._hops = hops
+            self._try_next(self._context.means.clock())
+
+    def _send(self, hop: Hop, now: float) -> None:
+        context = self._context
+        means = context.means
+        flow = means.flows.flow_to(hop)
+        copy, branch = means.forwarder.make_copy(
+            context.passage,
+            self._uri_text,
+            self._target.path,
+            self._breadth,
+            flow,
+            hop if hop == self._target.hop else None,
+        )
+        self._hop = hop
+        self._asked = False
+        self._attempt = means.transactions.send_request(copy, branch, flow, self, now)
+        if context.is_invite:
+            self._arm(means.timer_c_seconds, now)
+            context.observe_added()
+
+    def _arm(self, seconds: float, now: float) -> None:
+        deadlines = self._context.means.transactions.deadlines
+        deadlines.cancel(self._deadline)
+        self._deadline = deadlines.add(now + seconds, self._receive_deadline, None)
+
+    # From the target
+
+    def receive_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        """§16.7, what concerns one branch; the context does the rest."""
+        status = response.status
+        context = self._context
+        strip_via(response)
+        if not response.has("via"):  # §16.7 step 3: whoever took off the caller's Via has spoilt the answer
+            if status < 200 or transaction is not self._attempt or self.ended:
+                return
+            status = 502
+            response = self._make_answer(status)
+        if status < 200:
+            if transaction is not self._attempt:
+                return
+            if self._cancelled:
+                self._send_cancel(now)
+            elif status > 100 and not self.ended:
+                if context.is_invite:
+                    self._arm(context.means.timer_c_seconds, now)  # §16.7 step 2
+                context.receive_provisional(response, now)
+            return
+        context.observe_delay(transaction, now)
+        if self._hop is not None and status != 503:
+            context.means.next_hops.worked(self._hop)
+        if status < 300:
+            self._settle()
+            context.receive_success(self, response, now)
+        elif transaction is self._attempt and not self.ended:
+            if status == 503 and (self._hops or self._next) and not self._cancelled:
+                self._fail_hop("status-503", response, now)
+            else:
+                self._end(response, now)
+
+    def receive_timeout(self, transaction: ClientTransaction, now: float) -> None:
+        """Timer B or F: as a 408 (§16.9), after the other hops."""
+        if transaction is self._attempt and not self.ended:
+            self._fail_hop("timeout", self._make_answer(408), now)
+
+    def receive_transport_error(self, transaction: ClientTransaction, now: float) -> None:
+        """As a 503 (§16.9), after the other hops."""
+        if transaction is self._attempt and not self.ended:
+            self._fail_hop("transport", self._make_answer(503), now)
+
+    def _fail_hop(self, reason: str, why: Response, now: float) -> None:
+        means = self._context.means
+        if self._hop is not None:
+            means.next_hops.failed(self._hop, now)
+            if reason != "transport":  # the same server over another transport would say the same (§18.1.1)
+                here = (self._hop.host, self._hop.port)
+                self._hops = [hop for hop in self._hops if (hop.host, hop.port) != here]
+                if self._target.hop is not None:
+                    self._next = []  # it was the phone itself that said so, or said nothing
+            if self._where:
+                means.suspect(self._where, now)
+        if self._hops or self._next:
+            means.metrics.sip_failovers.child(reason).inc()
+        means.transactions.deadlines.cancel(self._deadline)
+        self._attempt = None
+        self._last = why
+        self._try_next(now)
+
+    # Cancelling
+
+    def give_up(self, now: float) -> None:
+        """Cancel it, and do not wait for a side that has said nothing: should it speak later, it is cancelled then."""
+        self.cancel(now)
+        if not self.ended and not self._asked:
+            self._end(self._make_answer(408), now)
+
+    def cancel(self, now: float, reason: str = "") -> None:
+        """End this branch as soon as its other side allows (§9.1, §16.10), with `reason` (RFC 3326) if there is one."""
+        self._reason = self._reason or reason
+        if self.ended or self._cancelled:
+            return
+        self._cancelled = True
+        attempt = self._attempt
+        if attempt is None:
+            self._end(self._make_answer(487), now)  # still looking for hops
+        elif attempt.state is State.PROCEEDING:
+            self._send_cancel(now)
+
+    def _send_cancel(self, now: float) -> None:
+        attempt = self._attempt
+        if attempt is None or self._asked or not self._context.is_invite:
+            return
+        self._asked = True
+        transactions = self._context.means.transactions
+        branch = attempt.key.partition(" ")[0]
+        transactions.send_request(make_cancel(attempt.request, self._reason), branch, attempt.flow, _UNHEARD, now)
+        self._arm(_PATIENCE * transactions.timings.t1, now)
+
+    def _receive_deadline(self, _argument: object, now: float) -> None:
+        """Timer C (§16.8), or a cancelled branch that does not answer."""
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if self.ended:
+            attempt.abandon(now)  # given up, then cancelled, and silent still
+            return
+        if not self._cancelled:
+            self._context.means.metrics.sip_timeouts.child("C").inc()
+        if attempt.state is State.PROCEEDING and not self._asked:
+            self._cancelled = True
+            self._send_cancel(now)
+            return
+        attempt.abandon(now)
+        self._end(self._make_answer(487 if self._asked else 408), now)
+
+    # Ending
+
+    def _end(self, response: Response, now: float) -> None:
+        if not self.ended:
+            self._settle()
+            self._context.receive_end(self, response, now)
+
+    def _settle(self) -> None:
+        self.ended = True
+        self._hops = []
+        self._next = []
+        self._context.means.transactions.deadlines.cancel(self._deadline)
+
+    def _make_answer(self, status: int) -> Response:
+        """A response as if the other side had sent it (§16.9), our Via already taken off."""
+        return make_response(self._context.passage.request, status, to_tag=self._context.means.transactions.make_tag())
+
+
+def _may_listen(contact: str, flow: Hop) -> bool:
+    """Whether a contact that registered over `flow` may be reached where it says: not over UDP, where its flow never
+    breaks, and not at another address than it came from, which lies behind a NAT or is anybody's."""
+    if flow.transport == "UDP":
+        return False
+    try:
+        host = parse_uri(contact).host
+    except SipError:
+        return False
+    return host == flow.host or not (host[-1:].isdigit() or ":" in host)

@@ -1,0 +1,232 @@
+"""The response context: what became of the branches of one request, and what the caller hears (RFC 3261 §16.7-16.10).
+
+A request may go to several targets: at once where their q is equal, one group after another where it is not. Each
+target is a `Branch`. A provisional answer or a 2xx goes up as it comes; other final answers are collected until every
+branch has one, then the best goes up (`best.py`) or the next group is tried. Of an INVITE, the first 2xx or 6xx
+cancels the others, and 2xx that come later from another fork go up all the same, for the caller to hang up
+(RFC 6026 §8.2).
+
+A request other than INVITE is bound by RFC 4320: nothing provisional but the 100 of its transaction goes up, and where
+no final answer came in time, none is made up, because the client has stopped waiting too.
+
+A request that forks has its breadth shared among the branches (RFC 5393 §5.3): more targets than breadth are tried
+one group after another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NamedTuple, Protocol
+
+from farm.deadlines import Deadline
+from farm.metrics import Metrics
+from farm.proxy.best import find_best, finish_best
+from farm.proxy.branch import Branch
+from farm.proxy.forward import Forwarder, Passage
+from farm.proxy.targets import Target, TargetSet
+from farm.sip.hop import Hop
+from farm.sip.message import Response
+from farm.sip.uri import Uri
+from farm.sip.via import Via
+from farm.transaction.layer import TransactionLayer
+from farm.transaction.transaction import ClientTransaction, Flow, ServerTransaction
+
+_ANSWERED: Final = 'SIP;cause=200;text="Call completed elsewhere"'  # so that a phone counts no missed call (RFC 3326)
+
+
+class NextHops(Protocol):
+    """RFC 3263 as a client."""
+
+    def locate(self, uri: Uri, now: float, size: int) -> list[Hop] | Awaitable[list[Hop]]:
+        """The hops that serve `uri`, in order, for a request of `size` bytes; raises SipError where there are none."""
+
+    def locate_response(self, via: Via, now: float) -> list[Hop] | Awaitable[list[Hop]]:
+        """The hops that a response goes to by its top Via (RFC 3263 §5), none where there is nowhere to go."""
+
+    def failed(self, hop: Hop, now: float) -> None:
+        """That hop refused, timed out or said 503: others come first for a while."""
+
+    def worked(self, hop: Hop) -> None:
+        """That hop answered: it has its place again."""
+
+
+class Flows(Protocol):
+    """The transport."""
+
+    def flow_to(self, hop: Hop) -> Flow:
+        """The flow to that hop, opened where there is none."""
+
+
+class Rejections(Protocol):
+    """Where what is turned away is counted and logged."""
+
+    def note(self, reason: str, now: float, *, source: str = "", method: str = "", detail: str = "") -> None:
+        """One message was turned away."""
+
+
+class Means(NamedTuple):
+    """What every response context of a node works with."""
+
+    transactions: TransactionLayer
+    forwarder: Forwarder
+    next_hops: NextHops
+    flows: Flows
+    metrics: Metrics
+    rejections: Rejections
+    suspect: Callable[[str, float], None]  # hears of a configured next hop that failed
+    spawn: Callable[[Coroutine[Any, Any, None]], None]
+    clock: Callable[[], float]
+    timer_c_seconds: float
+    serial_seconds: float
+
+
+class ResponseContext:
+    """One forwarded request. It lives as long as one of its transactions."""
+
+    __slots__ = (
+        "_active",
+        "_best",
+        "_branches",
+        "_breadth",
+        "_final",
+        "_groups",
+        "_method",
+        "_observed",
+        "_passage",
+        "_serial",
+        "_server",
+        "is_invite",
+        "means",
+    )
+
+    def __init__(
+        self, means: Means, server: ServerTransaction, passage: Passage, targets: TargetSet, breadth: int
+    ) -> None:
+        self.means = means
+        self._passage: Passage | None = passage
+        self._method = passage.request.method
+        self.is_invite = server.is_invite
+        self._server = server
+        self._breadth = breadth
+        self._groups = group_targets(targets, breadth)
+        self._branches: list[Branch] = []
+        self._active = 0  # branches of the group being tried that have not ended
+        self._best: list[Response] = []
+        self._final = False  # a final response went up
+        self._observed = False
+        self._serial: Deadline | None = None
+
+    @property
+    def passage(self) -> Passage:
+        """The request and its routing; gone once the last branch has ended, for none asks any more."""
+        assert self._passage is not None
+        return self._passage
+
+    def start(self, now: float) -> None:
+        """Try the first group of targets."""
+        self._try_group(now)
+
+    def _try_group(self, now: float) -> None:
+        group = self._groups.popleft()
+        share = max(1, self._breadth // len(group))
+        started = [Branch(self, target, share) for target in group]
+        self._active = len(started)
+        self._branches.extend(started)
+        if self._groups and self.is_invite:
+            deadlines = self.means.transactions.deadlines
+            self._serial = deadlines.add(now + self.means.serial_seconds, self._receive_serial, None)
+        for branch in started:
+            branch.start(now)
+
+    def _receive_serial(self, _argument: object, now: float) -> None:
+        """This group has had its time: the next one's turn comes when its branches have ended."""
+        for branch in list(self._branches):
+            branch.give_up(now)
+
+    # From the branches
+
+    def receive_provisional(self, response: Response, now: float) -> None:
+        """A 101-199: up at once (§16.7 step 5), of an INVITE only (RFC 4320 §4.1)."""
+        if self.is_invite and not self._final:
+            self._server.send_response(response, now)
+
+    def receive_success(self, branch: Branch, response: Response, now: float) -> None:
+        """A 2xx: up at once; of an INVITE, every one (§16.7 step 5), and the other branches are cancelled (step 10)."""
+        if self._final and not self.is_invite:
+            return
+        self._final = True
+        self._groups.clear()
+        self._server.send_response(response, now)
+        if self.is_invite:
+            self._cancel_branches(now, _ANSWERED)
+        self._release()
+
+    def receive_end(self, branch: Branch, response: Response, now: float) -> None:
+        """A branch ended without a 2xx, with that answer, its own or one made up for it (§16.9)."""
+        self._active -= 1
+        if self._final:
+            self._release()
+            return
+        self._best.append(response)
+        if response.status >= 600:
+            self._groups.clear()
+            if self.is_invite:
+                self._cancel_branches(now, f"SIP;cause={response.status}")
+        if self._active > 0 or self._final:
+            return
+        self.means.transactions.deadlines.cancel(self._serial)
+        if self._groups:
+            self._try_group(now)
+        else:
+            self._send_best(now)
+
+    def _send_best(self, now: float) -> None:
+        self._final = True
+        best = find_best(self._best)
+        if best is None or (best.status == 408 and not self.is_invite):
+            self._server.abandon(now)  # RFC 4320 §4.2
+        else:
+            self._server.send_response(finish_best(best, self._best), now)
+        self._release()
+
+    def _release(self) -> None:
+        """Let go what only the search for an answer needed; late 2xx still pass."""
+        self._best = []
+        self.means.transactions.deadlines.cancel(self._serial)
+        if all(branch.ended for branch in self._branches):
+            self._passage = None
+
+    # From the caller
+
+    def cancel(self, now: float, reason: str = "") -> None:
+        """The caller cancelled (§16.10): no further targets, and all branches are cancelled, for its reason if any."""
+        self._groups.clear()
+        self._cancel_branches(now, reason)
+
+    def _cancel_branches(self, now: float, reason: str) -> None:
+        for branch in list(self._branches):
+            branch.cancel(now, reason)
+
+    # Figures
+
+    def observe_added(self) -> None:
+        """How long the farm held a call's first INVITE before it went on."""
+        if not self._observed:
+            self._observed = True
+            self.means.metrics.sip_setup_added.child().observe(self.means.clock() - self._server.received_at)
+
+    def observe_delay(self, transaction: ClientTransaction, now: float) -> None:
+        """How long the next element took to its final answer."""
+        self.means.metrics.sip_request_delay.child(self._method).observe(now - transaction.started_at)
+
+
+def group_targets(targets: TargetSet, breadth: int) -> deque[TargetSet]:
+    """Targets of equal q together, best first (§16.6), no group wider than the breadth (RFC 5393 §5.3.3)."""
+    groups: deque[list[Target]] = deque()
+    for target in sorted(targets, key=lambda target: -target.q):
+        if groups and groups[-1][0].q == target.q and len(groups[-1]) < breadth:
+            groups[-1].append(target)
+        else:
+            groups.append([target])
+    return groups

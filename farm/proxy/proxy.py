@@ -1,0 +1,235 @@
+"""The proxy's front door: RFC 3261 §16.2, the steps in their order.
+
+A request comes from the transaction layer. REGISTER for a domain of ours goes to the registrar, OPTIONS for this
+element is answered here; all else is checked (`request`), admitted (`admission`), given targets (`targets`) and a
+response context (`context`). Redirect mode answers 302 with the targets instead (§8.3). Here, and nowhere above, a
+`SipError` becomes an answer.
+
+What has no transaction, the ACK of a 2xx and stray responses, goes through `stateless`.
+
+Decided: when an answer to an INVITE cannot be sent, its branches are cancelled, although §16.9 would only tell whoever
+sent the answer: a caller that vanished would leave phones ringing, and anybody could make them ring by closing the
+connection after each INVITE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from farm.proxy.admission import Admission, Caller
+from farm.proxy.context import Means, ResponseContext
+from farm.proxy.domains import Domains
+from farm.proxy.forward import Passage
+from farm.proxy.request import RouteInformation, Tokens, check_loop, check_request, read_route
+from farm.proxy.stateless import Stateless
+from farm.proxy.targets import Target, Targets, TargetSet
+from farm.sip.headers import max_breadth, require
+from farm.sip.message import Request, Response, make_header, make_response
+from farm.sip.status import SipError
+from farm.transaction.transaction import Flow, ServerTransaction
+
+ALLOWED: Final = (
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, PRACK, UPDATE, REFER, SUBSCRIBE, NOTIFY, PUBLISH"
+)
+_OPTIONS_HEADERS: Final = (
+    make_header("allow", ALLOWED),
+    make_header("accept", "*/*"),
+    make_header("supported", "path"),
+)
+
+
+class Registrar(Protocol):
+    """Where a REGISTER for a domain of ours ends."""
+
+    def receive_register(self, transaction: ServerTransaction, now: float) -> None:
+        """Serve it, now or later, through the transaction."""
+
+
+class Proxy:
+    """The transaction user of a node (RFC 3261 §5)."""
+
+    def __init__(
+        self,
+        means: Means,
+        domains: Domains,
+        tokens: Tokens,
+        admission: Admission,
+        targets: Targets,
+        registrar: Registrar,
+        stateless: Stateless,
+        *,
+        redirect: bool,
+        max_breadth: int,
+        server_header: str,
+        report: Callable[[str], None],
+    ) -> None:
+        self._means = means
+        self._domains = domains
+        self._tokens: Tokens = tokens
+        self._admission = admission
+        self._targets = targets
+        self._registrar = registrar
+        self._stateless = stateless
+        self._redirect = redirect
+        self._max_breadth = max_breadth
+        self._server_headers = (make_header("server", server_header),) if server_header else ()
+        self._report = report
+        self.draining = False  # refuse what is new; set when the node is about to stop
+        self._rejections = means.rejections
+
+    # Requests
+
+    def receive_request(self, transaction: ServerTransaction, now: float) -> None:
+        """A new request, neither ACK nor CANCEL."""
+        request = transaction.request
+        try:
+            if self.draining and not request.to_tag:
+                raise SipError(503, reason="draining", headers=(("retry-after", "5"),))
+            if request.method == "REGISTER" and self._is_for_registrar(request):
+                self._registrar.receive_register(transaction, now)
+            else:
+                self._serve(transaction, request, now)
+        except SipError as error:
+            self.refuse(transaction, error, now)
+        except Exception:
+            self._break_off(transaction, now)
+
+    def _is_for_registrar(self, request: Request) -> bool:
+        """A REGISTER for a domain of ours that no foreign Route sends elsewhere."""
+        if self._domains.domain_of(request.uri) is None:
+            return False
+        return not request.has("route") or not read_route(request, self._domains, self._tokens).routes
+
+    def _serve(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        route = read_route(request, self._domains, self._tokens)
+        uri = route.uri
+        if request.method == "OPTIONS" and not uri.user and not route.routes and self._domains.domain_of(uri):
+            self._answer_options(transaction, now)
+            return
+        check_request(request)
+        loop_part = check_loop(request, self._tokens)
+        caller = self._admission.admit(request, route, now)
+        if isinstance(caller, Caller):
+            self._find_targets(transaction, route, loop_part, caller, now)
+        else:
+            self._means.spawn(self._serve_later(transaction, route, loop_part, caller))
+
+    async def _serve_later(
+        self, transaction: ServerTransaction, route: RouteInformation, loop_part: str, caller: Awaitable[Caller]
+    ) -> None:
+        try:
+            known = await caller
+            self._find_targets(transaction, route, loop_part, known, self._means.clock())
+        except SipError as error:
+            self.refuse(transaction, error, self._means.clock())
+        except Exception:
+            self._break_off(transaction, self._means.clock())
+
+    def _find_targets(
+        self, transaction: ServerTransaction, route: RouteInformation, loop_part: str, caller: Caller, now: float
+    ) -> None:
+        request = transaction.request
+        if not request.method:
+            return  # cancelled, and answered, while its sender was looked up
+        realm = self._domains.domain_of_sender(request)
+        passage = Passage(request, route, transaction.flow, loop_part, realm, caller)
+        targets = self._targets.find(route, caller, now)
+        if isinstance(targets, Awaitable):
+            self._means.spawn(self._forward_later(transaction, passage, targets))
+        else:
+            self._forward(transaction, passage, targets, now)
+
+    async def _forward_later(
+        self, transaction: ServerTransaction, passage: Passage, targets: Awaitable[TargetSet]
+    ) -> None:
+        try:
+            found = await targets
+            self._forward(transaction, passage, found, self._means.clock())
+        except SipError as error:
+            self.refuse(transaction, error, self._means.clock())
+        except Exception:
+            self._break_off(transaction, self._means.clock())
+
+    def _forward(self, transaction: ServerTransaction, passage: Passage, targets: TargetSet, now: float) -> None:
+        request = transaction.request
+        if not request.method:
+            return  # cancelled, and answered, while its targets were looked up
+        if self._redirect:
+            self._send_redirect(transaction, request, targets, now)
+            return
+        context = ResponseContext(self._means, transaction, passage, targets, self._breadth_of(request))
+        transaction.context = context
+        context.start(now)
+
+    def _breadth_of(self, request: Request) -> int:
+        """RFC 5393 §5.3: what the request brings, at most what we allow; 440 when nothing is left."""
+        breadth = max_breadth(request)
+        if breadth is None:
+            return self._max_breadth
+        if breadth == 0:
+            raise SipError(440, reason="max-breadth")
+        return min(breadth, self._max_breadth)
+
+    def _answer_options(self, transaction: ServerTransaction, now: float) -> None:
+        """OPTIONS for this element (§11.2), which understands no extension that could be required (§8.2.2.3)."""
+        required = require(transaction.request)
+        if required:
+            raise SipError(420, reason="bad-extension", headers=(("unsupported", ", ".join(required)),))
+        tag = self._means.transactions.make_tag()
+        headers = (*_OPTIONS_HEADERS, *self._server_headers)
+        transaction.send_response(make_response(transaction.request, 200, to_tag=tag, headers=headers), now)
+
+    def _send_redirect(
+        self, transaction: ServerTransaction, request: Request, targets: list[Target], now: float
+    ) -> None:
+        contacts = [make_header("contact", f"<{target.uri_text}>;q={target.q / 1000:g}") for target in targets]
+        tag = self._means.transactions.make_tag()
+        transaction.send_response(make_response(request, 302, to_tag=tag, headers=contacts), now)
+
+    def refuse(self, transaction: ServerTransaction, error: SipError, now: float) -> None:
+        """Answer with an error, and count why."""
+        request = transaction.request
+        if not request.method:
+            return  # answered, and the request let go, while this was found out
+        self._rejections.note(error.reason, now, source=request.source.host, method=request.method)
+        headers = [make_header(name, value) for name, value in error.headers]
+        headers.extend(self._server_headers)
+        tag = self._means.transactions.make_tag()
+        response = make_response(request, error.status, error.phrase, to_tag=tag, headers=headers)
+        transaction.send_response(response, now)
+
+    def _break_off(self, transaction: ServerTransaction, now: float) -> None:
+        """A fault of ours: the caller hears 500, and nobody rings on for it."""
+        self._report("a request failed")
+        context = transaction.context
+        self.refuse(transaction, SipError(500, reason="internal-error"), now)
+        if isinstance(context, ResponseContext) and transaction.is_invite:
+            context.cancel(now)
+
+    # CANCEL, failures
+
+    def receive_cancel(self, invite: ServerTransaction, cancel: Request, now: float) -> None:
+        """§16.10: cancel the pending branches; the INVITE's own final answer follows from theirs."""
+        context = invite.context
+        if isinstance(context, ResponseContext):
+            context.cancel(now, ", ".join(cancel.all("reason")))
+        elif invite.request.method:
+            self.refuse(invite, SipError(487, reason="cancelled"), now)  # still looking for its targets
+
+    def receive_server_failure(self, transaction: ServerTransaction, now: float) -> None:
+        """The caller cannot be reached: let nobody ring on for it."""
+        self._rejections.note("caller-unreachable", now, source=transaction.flow.hop.host)
+        context = transaction.context
+        if isinstance(context, ResponseContext) and transaction.is_invite:
+            context.cancel(now)
+
+    # What has no transaction
+
+    def receive_ack(self, request: Request, flow: Flow, now: float) -> None:
+        """The ACK of a 2xx."""
+        self._stateless.receive_ack(request, flow, now)
+
+    def receive_stray_response(self, response: Response, flow: Flow, now: float) -> None:
+        """A response of no transaction of ours."""
+        self._stateless.receive_response(response, now)

@@ -1,0 +1,162 @@
+"""What has no transaction: the ACK of a 2xx (RFC 3261 §16.11), and responses that match none (§16.7, §18.1.2).
+
+An ACK takes the same steps as a request, validation, route, admission, targets, and leaves over the first hop there
+is. Nobody can be told that it failed, so what may not go on is dropped and counted.
+
+A response that matches no transaction of this element goes to the next Via only if its branch carries our MAC, and
+only as the 2xx of an INVITE: others are of no use to a client that has given up (RFC 4320 §4.2).
+
+Decided: RFC 6026 §7.3 would have such a 2xx dropped too. It goes on here, because a node that restarted, or another one
+that its peer reached instead, must not cut the answer to a call; the MAC keeps strangers from using us as a
+reflector, which is the reason the RFC gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from farm.proxy.admission import Admission, Caller
+from farm.proxy.context import Means
+from farm.proxy.domains import Domains
+from farm.proxy.forward import Passage, next_hop_of, size_of, strip_via
+from farm.proxy.request import Tokens, check_loop, check_request, read_route
+from farm.proxy.targets import Target, Targets, TargetSet
+from farm.sip.hop import Hop
+from farm.sip.message import Request, Response
+from farm.sip.status import SipError
+from farm.sip.uri import parse_uri
+from farm.sip.via import Via, parse_via
+from farm.transaction.transaction import Flow
+
+
+def hop_of_response(via: Via) -> Hop | None:
+    """Where a response goes by what we noted in its Via when the request came (§18.2.2, RFC 3581); None: nothing."""
+    if via.received is None and not via.rport:
+        return None
+    default = 5061 if via.transport in ("TLS", "WSS") else 5060
+    return Hop(via.transport, via.received or via.host, via.rport or via.port or default)
+
+
+class BranchProof(Tokens, Protocol):
+    """Knows our branches too."""
+
+    def is_branch(self, branch: str) -> bool:
+        """Whether we made that branch."""
+
+
+class Stateless:
+    """Forwards without keeping anything."""
+
+    def __init__(
+        self,
+        means: Means,
+        domains: Domains,
+        tokens: BranchProof,
+        admission: Admission,
+        targets: Targets,
+        *,
+        max_breadth: int,
+    ) -> None:
+        self._means = means
+        self._domains = domains
+        self._tokens = tokens
+        self._admission = admission
+        self._targets = targets
+        self._max_breadth = max_breadth
+        self._rejections = means.rejections
+
+    def receive_ack(self, request: Request, flow: Flow, now: float) -> None:
+        """Forward an ACK, or drop it."""
+        try:
+            route = read_route(request, self._domains, self._tokens)
+            if not route.uri.user and not route.routes and self._domains.domain_of(route.uri):
+                return  # of an answer that this element gave itself
+            check_request(request)
+            loop_part = check_loop(request, self._tokens)
+            admitted = self._admission.admit(request, route, now)
+            # An ACK is never challenged, so admission never has to wait for credentials.
+            caller = admitted if isinstance(admitted, Caller) else Caller.STRANGER
+            targets = self._targets.find(route, caller, now)
+            passage = Passage(request, route, flow, loop_part, "", caller)
+            if isinstance(targets, list):
+                self._forward(passage, targets[0], now)
+            else:
+                self._means.spawn(self._forward_later(passage, targets))
+        except SipError as error:
+            self._drop_ack(request, error.reason, now)
+
+    async def _forward_later(self, passage: Passage, targets: Awaitable[TargetSet]) -> None:
+        try:
+            found = await targets
+            self._forward(passage, found[0], self._means.clock())
+        except SipError as error:
+            self._drop_ack(passage.request, error.reason, self._means.clock())
+
+    def _forward(self, passage: Passage, target: Target, now: float) -> None:
+        if target.hop is not None:
+            self._send(passage, target, [target.hop])
+            return
+        where = target.next_hops[0][0] if target.next_hops else ""
+        uri = parse_uri(where or next_hop_of(passage.route, target.uri_text, target.path))
+        found = self._means.next_hops.locate(uri, now, size_of(passage.request))
+        if isinstance(found, list):
+            self._send(passage, target, found)
+        else:
+            self._means.spawn(self._send_later(passage, target, found))
+
+    async def _send_later(self, passage: Passage, target: Target, found: Awaitable[list[Hop]]) -> None:
+        try:
+            hops = await found
+            self._send(passage, target, hops)
+        except SipError as error:
+            self._drop_ack(passage.request, error.reason, self._means.clock())
+
+    def _send(self, passage: Passage, target: Target, hops: list[Hop]) -> None:
+        if not hops:
+            raise SipError(503, reason="unresolvable")
+        flow = self._means.flows.flow_to(hops[0])
+        forwarder = self._means.forwarder
+        copy, _branch = forwarder.make_copy(passage, target.uri_text, target.path, self._max_breadth, flow)
+        if not flow.send(copy.write()):
+            self._drop_ack(passage.request, "not-sent", self._means.clock())
+
+    def _drop_ack(self, request: Request, reason: str, now: float) -> None:
+        self._rejections.note(reason, now, source=request.source.host, method="ACK")
+
+    def receive_response(self, response: Response, now: float) -> None:
+        """Forward a response that no transaction takes, or drop it."""
+        via = response.top_via
+        if via is None or not self._tokens.is_branch(via.branch):
+            self._drop_response(response, "stray-response", now)
+            return
+        if response.cseq_method != "INVITE" or not 200 <= response.status < 300:
+            self._drop_response(response, "late-response", now)
+            return
+        strip_via(response)
+        following = response.find("via")
+        if following is None:
+            self._drop_response(response, "stray-response", now)
+            return
+        try:
+            onward = parse_via(following)
+            hop = hop_of_response(onward)
+            found = [hop] if hop is not None else self._means.next_hops.locate_response(onward, now)
+        except SipError:
+            self._drop_response(response, "stray-response", now)
+            return
+        if isinstance(found, list):
+            self._send_response(response, found, now)
+        else:
+            self._means.spawn(self._send_response_later(response, found))
+
+    async def _send_response_later(self, response: Response, found: Awaitable[list[Hop]]) -> None:
+        hops = await found
+        self._send_response(response, hops, self._means.clock())
+
+    def _send_response(self, response: Response, hops: list[Hop], now: float) -> None:
+        if not hops or not self._means.flows.flow_to(hops[0]).send(response.write()):
+            self._drop_response(response, "stray-response", now)
+
+    def _drop_response(self, response: Response, reason: str, now: float) -> None:
+        self._rejections.note(reason, now, source=response.source.host, method=response.cseq_method)

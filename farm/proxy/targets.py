@@ -1,0 +1,205 @@
+"""The target set of a request: RFC 3261 §16.5, and who may have which targets.
+
+In order: the flow that our Record-Route brought back is used; a remaining Route or a maddr leaves the Request-URI
+alone; a domain of ours is looked up in the location service; numbers go to the gateway of their longest prefix, as a
+SIP URI of that gateway (§19.1.6), because few gateways take a tel: URI or another domain's name; other domains go by
+their static route, or by RFC 3263. Only callers of ours reach anything but our own users.
+
+What a target needs beyond its URI travels with it: the Path that its registration came by (RFC 3327), the flow it
+is behind (a NAT or a connection), or a list of next hops to try one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from farm.proxy.admission import MEMBERS, Caller
+from farm.proxy.domains import Domains
+from farm.proxy.gateways import find_number
+from farm.proxy.request import RouteInformation
+from farm.sip.hop import Hop
+from farm.sip.status import SipError
+from farm.sip.uri import Uri, parse_uri
+
+
+class Contact(Protocol):
+    """One live binding, as the location service gives it."""
+
+    @property
+    def uri(self) -> str:
+        """The contact's URI as the phone wrote it."""
+
+    @property
+    def q(self) -> int:
+        """Preference in thousandths, 1000 the best."""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The Path that the registration came by, the Route preset of requests to it (RFC 3327 §5.3)."""
+
+    @property
+    def received(self) -> Hop | None:
+        """The flow that reaches it, where its URI does not."""
+
+    @property
+    def instance(self) -> str:
+        """The instance-id of the phone, "" when it gave none."""
+
+    @property
+    def reg_id(self) -> int:
+        """Which of the phone's flows this is (RFC 5626 §4.2), 0 when it does not use outbound."""
+
+
+class Locator(Protocol):
+    """The location service."""
+
+    def find(self, aor: str, now: float) -> Sequence[Contact] | Awaitable[Sequence[Contact]]:
+        """The live bindings of an address-of-record, best q first."""
+
+    def known(self, aor: str) -> bool:
+        """Whether anything was ever registered for it that is remembered."""
+
+
+class Directory(Protocol):
+    """Who has an account."""
+
+    def exists(self, aor: str) -> bool:
+        """Whether there is a user of that address-of-record."""
+
+
+class Gateways(Protocol):
+    """Static routes and gateways."""
+
+    def find(self, uri: Uri) -> Sequence[str]:
+        """Next-hop URIs for a foreign domain with a static route, or for a number; best first, empty for neither."""
+
+
+class Target:
+    """One member of the target set.
+
+    `uri_text` becomes the Request-URI; `path` is put before the Route; `hop` is the flow to use at once; `next_hops`
+    are URIs to resolve one after another instead of the Request-URI, each with the Request-URI that goes there.
+    """
+
+    __slots__ = ("hop", "next_hops", "path", "q", "uri_text")
+
+    def __init__(
+        self,
+        uri_text: str,
+        q: int = 1000,
+        path: tuple[str, ...] = (),
+        hop: Hop | None = None,
+        next_hops: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.uri_text = uri_text
+        self.q = q
+        self.path = path
+        self.hop = hop
+        self.next_hops = next_hops
+
+
+TargetSet = list[Target]
+
+
+class Targets:
+    """Determines target sets for one configuration."""
+
+    def __init__(
+        self, domains: Domains, locator: Locator, directory: Directory, gateways: Gateways, *, max_targets: int
+    ) -> None:
+        self._domains = domains
+        self._locator = locator
+        self._directory = directory
+        self._gateways = gateways
+        self._max_targets = max_targets
+
+    def find(self, route: RouteInformation, caller: Caller, now: float) -> TargetSet | Awaitable[TargetSet]:
+        """The target set, never empty; raises SipError 403, 404 or 480 where there is none."""
+        uri = route.uri
+        if route.flow is not None:
+            return [Target(route.uri_text, hop=route.flow)]
+        if route.routes or (uri.is_sip and "maddr" in uri.params):
+            _demand(caller)
+            return [Target(route.uri_text)]
+        if uri.is_sip:
+            domain = self._domains.domain_of(uri)
+            if domain is None:
+                _demand(caller)
+                return [self._elsewhere(route)]
+            return self._at_home(uri, caller, now)
+        return [self._number(uri, caller)]
+
+    def _at_home(self, uri: Uri, caller: Caller, now: float) -> TargetSet | Awaitable[TargetSet]:
+        aor = self._domains.aor_of(uri)
+        if aor is None:
+            raise SipError(404, reason="no-user-in-uri")
+        found = self._locator.find(aor, now)
+        if isinstance(found, Awaitable):
+            return self._at_home_later(uri, aor, found, caller, now)
+        return self._contacts(uri, aor, found, caller, now)
+
+    async def _at_home_later(
+        self, uri: Uri, aor: str, found: Awaitable[Sequence[Contact]], caller: Caller, now: float
+    ) -> TargetSet:
+        return self._contacts(uri, aor, await found, caller, now)
+
+    def _contacts(self, uri: Uri, aor: str, contacts: Sequence[Contact], caller: Caller, now: float) -> TargetSet:
+        targets: list[Target] = []
+        phones: list[str] = []
+        for contact in contacts:
+            if contact.uri[:4].lower() not in ("sip:", "sips"):
+                continue  # others can be asked for, not forwarded to (§10.3)
+            if contact.reg_id:
+                if contact.instance in phones:
+                    continue  # one flow of a phone at a time, the latest (RFC 5626 §7)
+                phones.append(contact.instance)
+            targets.append(Target(_as_request_uri(contact.uri), contact.q, contact.path, contact.received))
+        if targets:
+            return targets[: self._max_targets]
+        if caller in MEMBERS and self._gateways.find(uri):
+            return [self._number(uri, caller)]
+        # A stranger, and a dialog may be one's, learns nothing about which users exist.
+        if caller in MEMBERS and not self._directory.exists(aor) and not self._locator.known(aor):
+            raise SipError(404, reason="unknown-user")
+        raise SipError(480, reason="not-registered")
+
+    def _number(self, uri: Uri, caller: Caller) -> Target:
+        if caller not in MEMBERS:  # nor a dialog's: its requests go to contacts, and a call costs money
+            raise SipError(403, reason="relay-refused")
+        hops = self._gateways.find(uri)
+        if not hops:
+            raise SipError(404, reason="no-gateway")
+        number = find_number(uri)
+        context = uri.params.get("phone-context")
+        if context and not number.startswith("+"):
+            number += f";phone-context={context}"  # a local number means nothing without it (RFC 3966 §5.1.5)
+        next_hops = tuple((hop, _at_gateway(number, hop)) for hop in hops)
+        return Target(next_hops[0][1], next_hops=next_hops)
+
+    def _elsewhere(self, route: RouteInformation) -> Target:
+        hops = self._gateways.find(route.uri)
+        return Target(route.uri_text, next_hops=tuple((hop, route.uri_text) for hop in hops))
+
+
+def _demand(caller: Caller) -> None:
+    if caller is Caller.STRANGER:
+        raise SipError(403, reason="relay-refused")
+
+
+def _as_request_uri(contact: str) -> str:
+    """A contact without what no Request-URI may have, headers and a method parameter (§16.6 step 2, §19.1.1)."""
+    if "?" not in contact and ";method=" not in contact.lower():
+        return contact
+    try:
+        uri = parse_uri(contact)
+    except SipError:
+        return contact  # the branch finds the fault again, and ends with it
+    return str(uri.with_params({k: v for k, v in uri.params.items() if k != "method"}).without_headers())
+
+
+def _at_gateway(number: str, hop: str) -> str:
+    """The Request-URI for a number at a gateway: the gateway's address, and user=phone (RFC 3261 §19.1.6)."""
+    address = hop.partition(";")[0]
+    scheme, _, host = address.partition(":")
+    return f"{scheme}:{number}@{host.rpartition('@')[2]};user=phone"

@@ -1,0 +1,251 @@
+"""Validation (RFC 3261 §16.3), loops (RFC 5393 §4.2) and route information (§16.4)."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from farm.frontend.token import Tokens
+from farm.proxy.domains import Domains
+from farm.proxy.request import RouteInformation, check_loop, check_request, read_route
+from farm.sip.hop import Hop
+from farm.sip.message import Request
+from farm.sip.status import SipError
+from tests.support.element import ALICE_TAG, CALL_ID, SECRET, Addresses
+from tests.support.messages import make_request
+
+DOMAINS = Domains(["example.com"], Addresses())
+IN_DIALOG = "Bob <sip:bob@example.com>;tag=8321234356"
+ALICE_FLOW = Hop("UDP", "198.51.100.9", 20000, "udp:192.0.2.1:5060")
+BOB_FLOW = Hop("TCP", "198.51.100.10", 20001, "tcp:192.0.2.1:5060")
+
+
+@pytest.fixture
+def tokens() -> Tokens:
+    return Tokens(SECRET, random.Random(7))
+
+
+def read(request: Request, tokens: Tokens) -> RouteInformation:
+    return read_route(request, DOMAINS, tokens)
+
+
+def make_route(tokens: Tokens, call_id: str = CALL_ID) -> str:
+    """The user of our Record-Route in the dialog that alice opened; both phones are behind a NAT."""
+    return tokens.make_route(call_id, ALICE_TAG, ALICE_FLOW, BOB_FLOW)
+
+
+# §16.3
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "reason"),
+    [
+        (make_request(uri="nobodyKnowsThisScheme:totallyopaquecontent"), 416, "unknown-scheme"),
+        (make_request(uri="soap.beep://192.0.2.103:3002"), 416, "unknown-scheme"),
+        (make_request(max_forwards=0), 483, "too-many-hops"),
+        (make_request("OPTIONS", max_forwards=0), 483, "too-many-hops"),
+        (make_request(max_forwards=300), 400, "bad-max-forwards"),
+        (make_request(max_forwards="-1"), 400, "bad-max-forwards"),
+        (make_request(headers=["Proxy-Require: nothingWeKnow"]), 420, "bad-extension"),
+        (make_request(headers=["Proxy-Require: a b"]), 400, "bad-proxy-require"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_must_not_go_on_is_refused(request_: Request, status: int, reason: str) -> None:
+    with pytest.raises(SipError) as refusal:
+        check_request(request_)
+    assert (refusal.value.status, refusal.value.reason) == (status, reason)
+
+
+def test_the_refusal_names_the_extensions_that_we_lack() -> None:
+    with pytest.raises(SipError) as refusal:
+        check_request(make_request(headers=["Proxy-Require: foo, BAR", "Proxy-Require: foo"]))
+    assert refusal.value.headers == (("unsupported", "foo, bar"),)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        make_request(),
+        make_request(uri="tel:+358-555-1234567;postd=pp22"),
+        make_request(uri="sips:bob@foreign.example"),
+        make_request("NEWMETHOD", max_forwards=1),
+        make_request(max_forwards=None),
+        make_request(headers=["Require: whatEndpointsMustKnow"]),  # not a proxy's to judge
+    ],
+    ids=lambda request: request.first_line,
+)
+def test_what_may_go_on_passes(request_: Request) -> None:
+    check_request(request_)
+
+
+# §16.3 step 4
+
+
+def with_our_via(request: Request, tokens: Tokens) -> list[str]:
+    """The Vias of a copy of ours that comes back over somebody else."""
+    branch = tokens.make_branch(check_loop(request, tokens))
+    return [
+        "SIP/2.0/UDP 203.0.113.1;branch=z9hG4bKother",
+        f"SIP/2.0/UDP 192.0.2.1;branch={branch};rport",
+        "SIP/2.0/UDP 192.0.2.101;branch=z9hG4bKfirst",
+    ]
+
+
+def test_a_request_that_comes_back_unchanged_has_looped(tokens: Tokens) -> None:
+    vias = with_our_via(make_request(), tokens)
+    with pytest.raises(SipError) as refusal:
+        check_loop(make_request(via=vias, max_forwards=67), tokens)
+    assert (refusal.value.status, refusal.value.reason) == (482, "loop")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"uri": "sip:bob@192.0.2.1"},
+        {"headers": ["Route: <sip:192.0.2.1;lr>"]},
+        {"cseq": 2},
+        {"call_id": "another@192.0.2.101"},
+        {"from_": "<sip:alice@example.com>;tag=another"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_request_that_comes_back_to_go_elsewhere_is_a_spiral(tokens: Tokens, change: dict[str, object]) -> None:
+    """Call forwarding brings a request back with another Request-URI: that is legal (§6, RFC 5393 §4.2)."""
+    vias = with_our_via(make_request(), tokens)
+    check_loop(make_request(via=vias, **change), tokens)  # type: ignore[arg-type]
+
+
+def test_a_stranger_cannot_make_us_see_a_loop_without_having_seen_our_via(tokens: Tokens) -> None:
+    stranger = Tokens(b"somebody else's secret", random.Random(1))
+    check_loop(make_request(via=with_our_via(make_request(), stranger)), tokens)
+
+
+# §16.4
+
+
+def test_a_request_without_route_is_left_as_it_is(tokens: Tokens) -> None:
+    route = read(make_request(), tokens)
+    assert (route.uri_text, route.routes, route.edited, route.proven) == ("sip:bob@example.com", [], False, False)
+
+
+def test_our_own_route_values_are_taken_away_and_others_stay(tokens: Tokens) -> None:
+    """Two of ours come in a row where we had recorded both sides of a transport change (RFC 5658)."""
+    headers = [
+        "Route: <sip:192.0.2.1;lr>, <sip:192.0.2.1;transport=tcp;lr>",
+        "Route: <sip:p1.foreign.example;lr>,<sip:192.0.2.1;lr>",
+    ]
+    route = read(make_request(headers=headers), tokens)
+    assert route.routes == ["<sip:p1.foreign.example;lr>", "<sip:192.0.2.1;lr>"]
+    assert (route.edited, route.proven) == (True, False)
+
+
+def test_a_foreign_route_is_left_as_it_is(tokens: Tokens) -> None:
+    route = read(make_request(headers=["Route: <sip:p1.foreign.example>"]), tokens)
+    assert (route.routes, route.edited) == (["<sip:p1.foreign.example>"], False)
+
+
+def test_a_route_with_our_token_proves_its_dialog(tokens: Tokens) -> None:
+    ours = f"<sip:{make_route(tokens)}@192.0.2.1;lr>"
+    assert read(make_request("BYE", to=IN_DIALOG, headers=[f"Route: {ours}"]), tokens).proven
+
+
+def test_the_token_of_either_side_of_a_transport_change_proves_it(tokens: Tokens) -> None:
+    ours = f"<sip:{make_route(tokens)}@192.0.2.1;transport=tcp;lr>"
+    request = make_request("BYE", to=IN_DIALOG, headers=[f"Route: <sip:192.0.2.1;lr>, {ours}"])
+    assert read(request, tokens).proven
+
+
+def test_a_proven_request_takes_the_flow_of_the_side_that_it_goes_to(tokens: Tokens) -> None:
+    """Even when it comes by a new connection: its From tag tells who sends it."""
+    headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;lr>"]
+    from_alice = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens)
+    from_bob = read(make_request("BYE", from_=IN_DIALOG, to=f"<sip:alice@a>;tag={ALICE_TAG}", headers=headers), tokens)
+    assert (from_alice.flow, from_bob.flow) == (BOB_FLOW, ALICE_FLOW)
+
+
+def test_a_proven_request_whose_sides_can_be_reached_has_no_flow(tokens: Tokens) -> None:
+    headers = [f"Route: <sip:{tokens.make_route(CALL_ID, ALICE_TAG, None, None)}@192.0.2.1;lr>"]
+    route = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens)
+    assert (route.proven, route.flow) == (True, None)
+
+
+def test_a_proven_request_with_more_routes_goes_to_the_next_proxy(tokens: Tokens) -> None:
+    """Who is behind that one's flow is not for us to reach."""
+    headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;lr>, <sip:p1.foreign.example;lr>"]
+    route = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens)
+    assert (route.proven, route.flow, route.routes) == (True, None, ["<sip:p1.foreign.example;lr>"])
+
+
+def test_of_two_tokens_on_our_routes_the_first_counts(tokens: Tokens) -> None:
+    other = tokens.make_route(CALL_ID, ALICE_TAG, None, None)
+    headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;transport=tcp;lr>, <sip:{other}@192.0.2.1;lr>"]
+    assert read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens).flow == BOB_FLOW
+
+
+@pytest.mark.parametrize("user", ["", "AAAAAAAAAAAA", "A" * 60, "bob"])
+def test_a_forged_route_proves_nothing(tokens: Tokens, user: str) -> None:
+    forged = f"<sip:{user + '@' if user else ''}192.0.2.1;lr>"
+    route = read(make_request("BYE", to=IN_DIALOG, headers=[f"Route: {forged}"]), tokens)
+    assert (route.edited, route.proven, route.flow) == (True, False, None)
+
+
+def test_the_token_of_another_call_proves_nothing(tokens: Tokens) -> None:
+    ours = f"<sip:{make_route(tokens, 'another call')}@192.0.2.1;lr>"
+    assert not read(make_request("BYE", to=IN_DIALOG, headers=[f"Route: {ours}"]), tokens).proven
+
+
+def test_a_token_does_not_let_its_holder_open_another_dialog(tokens: Tokens) -> None:
+    """A stranger who was called once has our Record-Route: an INVITE of theirs with it must still be judged anew."""
+    ours = f"sip:{make_route(tokens)}@192.0.2.1;lr"
+    for request in (
+        make_request(headers=[f"Route: <{ours}>"]),
+        make_request(uri=ours, headers=["Route: <sip:carol@foreign.example>"]),
+    ):
+        route = read(request, tokens)
+        assert (route.proven, route.flow) == (False, None)
+
+
+def test_what_a_strict_router_did_is_undone(tokens: Tokens) -> None:
+    """§16.4: our Record-Route value is the Request-URI, the true target the last Route."""
+    ours = f"sip:{make_route(tokens)}@192.0.2.1;lr"
+    headers = ["Route: <sip:p1.foreign.example;lr>", "Route: <sip:bob@192.0.2.201>"]
+    route = read(make_request("BYE", ours, to=IN_DIALOG, headers=headers), tokens)
+    assert (route.uri_text, str(route.uri)) == ("sip:bob@192.0.2.201", "sip:bob@192.0.2.201")
+    assert route.routes == ["<sip:p1.foreign.example;lr>"]
+    assert (route.edited, route.proven, route.flow) == (True, True, None)
+    route = read(make_request("BYE", ours, to=IN_DIALOG, headers=headers[1:]), tokens)
+    assert (route.uri_text, route.routes, route.flow) == ("sip:bob@192.0.2.201", [], BOB_FLOW)
+
+
+def test_a_user_of_ours_with_lr_in_its_uri_is_no_strict_router_s_work(tokens: Tokens) -> None:
+    route = read(make_request(uri="sip:bob@example.com;lr", headers=["Route: <sip:carol@192.0.2.203>"]), tokens)
+    assert (route.uri_text, route.routes) == ("sip:bob@example.com;lr", ["<sip:carol@192.0.2.203>"])
+
+
+def test_a_strict_request_that_lost_its_route_is_left_as_it_is(tokens: Tokens) -> None:
+    ours = f"sip:{make_route(tokens)}@192.0.2.1;lr"
+    assert read(make_request("BYE", ours, to=IN_DIALOG), tokens).uri_text == ours
+
+
+def test_a_maddr_that_is_ours_is_taken_off_with_its_port_and_transport(tokens: Tokens) -> None:
+    route = read(make_request(uri="sip:bob@example.com:5060;maddr=192.0.2.1;transport=udp;user=phone"), tokens)
+    assert route.uri_text == "sip:bob@example.com;user=phone"
+    assert str(route.uri) == "sip:bob@example.com;user=phone"
+
+
+def test_a_maddr_elsewhere_stays(tokens: Tokens) -> None:
+    uri = "sip:bob@example.com;maddr=203.0.113.9"
+    assert read(make_request(uri=uri), tokens).uri_text == uri
+
+
+@pytest.mark.parametrize("value", ["", "sip:", "<sip:p1.example", "<sip:192.0.2.1;lr>,", "<sip:192.0.2.1;lr>, <>"])
+def test_a_route_that_cannot_be_read_is_a_400(tokens: Tokens, value: str) -> None:
+    with pytest.raises(SipError) as refusal:
+        read(make_request(headers=[f"Route: {value}"]), tokens)
+    assert refusal.value.status == 400
+
+
+def test_a_route_of_another_scheme_is_nobody_s_address_of_ours(tokens: Tokens) -> None:
+    assert read(make_request(headers=["Route: <tel:+1>"]), tokens).routes == ["<tel:+1>"]

@@ -1,0 +1,251 @@
+"""What has no transaction: the ACK of a 2xx (RFC 3261 §16.11), and answers that nobody waits for (RFC 6026 §8.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from farm.proxy.stateless import hop_of_response
+from farm.proxy.targets import Contact
+from farm.sip.hop import Hop
+from farm.sip.message import Request, make_response
+from farm.sip.status import SipError
+from farm.sip.via import parse_via
+from tests.support.element import Bound, Element
+from tests.support.messages import make_reply, make_request
+from tests.support.recorders import Promise
+
+TAGGED = "Bob <sip:bob@example.com>;tag=there"
+
+
+@pytest.fixture
+def element() -> Element:
+    return Element()
+
+
+def make_ack(element: Element, uri: str = "sip:bob@192.0.2.201", *, proven: bool = True) -> Request:
+    user = f"{element.make_route()}@" if proven else ""
+    via = "SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bKack"
+    return make_request("ACK", uri, via=via, to=TAGGED, headers=[f"Route: <sip:{user}192.0.2.1;lr>"])
+
+
+# ACK
+
+
+def test_the_ack_of_an_answer_follows_the_dialog_s_route(element: Element) -> None:
+    element.inject(make_ack(element))
+    ack = element.script.expect_request("bob: ACK sip:bob@192.0.2.201")
+    assert ack.all("route") == []
+    assert ack.all("record-route") == []
+    assert ack.find("max-forwards") == "69"
+    hops = [via.partition(";")[0] for via in ack.all("via")]
+    assert hops == ["SIP/2.0/UDP 192.0.2.1", "SIP/2.0/UDP 192.0.2.101:5060"]
+    assert ack.top_via is not None
+    assert element.tokens.is_branch(ack.top_via.branch)
+    element.script.expect_end()
+
+
+def test_an_ack_on_the_route_of_others_goes_there(element: Element) -> None:
+    request = make_ack(element)
+    request.headers.append(("route", "<sip:203.0.113.7;lr>", "Route: <sip:203.0.113.7;lr>"))
+    element.inject(request)
+    assert element.script.expect_request("stranger: ACK sip:bob@192.0.2.201").all("route") == ["<sip:203.0.113.7;lr>"]
+
+
+def test_an_ack_of_a_stranger_reaches_our_users_and_nobody_else(element: Element) -> None:
+    element.bind("sip:bob@example.com", "sip:bob@192.0.2.202")
+    element.inject(make_ack(element, "sip:bob@example.com", proven=False))
+    element.script.expect_wire("desk: ACK sip:bob@192.0.2.202")
+    element.inject(make_ack(element, "sip:carol@foreign.example", proven=False))
+    element.inject(make_ack(element, "sip:nobody@example.com", proven=False))
+    element.script.expect_end()
+    assert element.rejections.reasons == ["relay-refused", "not-registered"]
+
+
+def test_an_ack_to_a_registered_user_takes_the_flow_of_their_phone(element: Element) -> None:
+    flow = Hop("TCP", "192.0.2.203", 40000, "tcp:192.0.2.1:5060")
+    element.bind("sip:bob@example.com", Bound("sip:bob@10.1.1.1", received=flow))
+    element.inject(make_ack(element, "sip:bob@example.com", proven=False))
+    element.script.expect_wire("mobile by TCP: ACK sip:bob@10.1.1.1")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"max_forwards": 0}, "too-many-hops"),
+        ({"uri": "mailto:bob@example.com"}, "unknown-scheme"),
+        ({"headers": ["Route: <sip:broken"]}, "bad-uri"),
+        ({"headers": ["Proxy-Require: foo"]}, "bad-extension"),
+    ],
+)
+def test_an_ack_that_may_not_go_on_is_dropped_without_an_answer(
+    element: Element, change: dict[str, object], reason: str
+) -> None:
+    element.inject(make_request("ACK", **change))  # type: ignore[arg-type]
+    element.script.expect_end()
+    assert element.rejections.reasons in ([reason], ["bad-address"])
+
+
+def test_an_ack_in_a_dialog_takes_the_flow_of_the_side_that_it_goes_to(element: Element) -> None:
+    """The phone's contact is an address behind its NAT."""
+    flow = Hop("TCP", "192.0.2.203", 40000, "tcp:192.0.2.1:5060")
+    route = f"Route: <sip:{element.make_route(callee=flow)}@192.0.2.1;lr>"
+    via = "SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bKack"
+    element.inject(make_request("ACK", "sip:bob@10.0.0.7", via=via, to=TAGGED, headers=[route]))
+    ack = element.script.expect_request("mobile by TCP: ACK sip:bob@10.0.0.7")
+    assert ack.all("route") == []
+    element.refusing.add("mobile by TCP")
+    element.inject(make_request("ACK", "sip:bob@10.0.0.7", via=f"{via}2", to=TAGGED, headers=[route]))
+    element.script.expect("mobile by TCP: refused")
+    element.script.expect_end()
+    assert element.rejections.reasons == ["not-sent"]
+
+
+def test_an_ack_of_an_answer_of_our_own_ends_here(element: Element) -> None:
+    element.inject(make_request("ACK", "sip:example.com"))
+    element.inject(make_request("ACK", "sip:192.0.2.1"))
+    element.script.expect_end()
+
+
+def test_an_ack_whose_way_must_be_looked_up_goes_when_it_is_known(element: Element) -> None:
+    hops: Promise[list[Hop]] = Promise()
+    contacts: Promise[Sequence[Contact]] = Promise()
+    element.bindings["sip:bob@example.com"] = contacts
+    element.next_hops["phone.example"] = hops
+    element.inject(make_ack(element, "sip:bob@example.com", proven=False))
+    element.script.expect_nothing()
+    contacts.resolve([Bound("sip:bob@phone.example")])
+    element.script.expect_nothing()
+    hops.resolve([Hop("UDP", "192.0.2.201", 5060)])
+    element.script.expect_wire("bob: ACK sip:bob@phone.example")
+
+
+def test_an_ack_whose_way_is_not_found_is_dropped(element: Element) -> None:
+    hops: Promise[list[Hop]] = Promise()
+    element.next_hops["phone.example"] = hops
+    element.next_hops["gone.example"] = SipError(503, reason="unresolvable")
+    element.inject(make_ack(element, "sip:bob@phone.example"))
+    hops.fail(SipError(504, reason="dns-timeout"))
+    element.inject(make_ack(element, "sip:bob@gone.example"))
+    contacts: Promise[Sequence[Contact]] = Promise()
+    element.bindings["sip:bob@example.com"] = contacts
+    element.inject(make_ack(element, "sip:bob@example.com", proven=False))
+    contacts.resolve([])
+    element.next_hops["empty.example"] = []
+    element.inject(make_ack(element, "sip:bob@empty.example"))
+    element.script.expect_end()
+    assert element.rejections.reasons == ["dns-timeout", "unresolvable", "not-registered", "unresolvable"]
+    assert element.spawner.failures == []
+
+
+def test_an_ack_that_the_transport_refuses_is_counted(element: Element) -> None:
+    element.refusing.add("bob")
+    element.inject(make_ack(element))
+    element.script.expect("bob: refused")
+    assert element.rejections.reasons == ["not-sent"]
+
+
+def test_an_ack_that_loops_is_dropped(element: Element) -> None:
+    again = make_ack(element)
+    element.inject(again)
+    copy = element.script.expect_request("bob: ACK sip:bob@192.0.2.201")
+    again.headers = [header for header in again.headers if header[0] != "via"]
+    again.headers[:0] = [header for header in copy.headers if header[0] == "via"]
+    again.top_via = copy.top_via
+    element.inject(again)
+    element.script.expect_end()
+    assert element.rejections.reasons == ["loop"]
+
+
+# Answers
+
+
+def late(element: Element, request: Request, status: int) -> None:
+    """An answer that comes when its transaction is gone."""
+    element.script.layer._clients.clear()
+    response = make_response(request, status, to_tag="there")
+    response.source = Hop("UDP", "192.0.2.201", 5060)
+    element.inject(response)
+
+
+def test_a_2xx_that_outlived_its_transaction_finds_the_caller_all_the_same(element: Element) -> None:
+    invite = element.call_bob(via="SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK1;received=192.0.2.101;rport=5060")
+    late(element, invite, 200)
+    answer = element.script.expect_response("alice: 200 OK")
+    assert answer.all("via") == invite.all("via")[1:]
+    element.script.expect_nothing()
+
+
+@pytest.mark.parametrize("status", [180, 302, 404, 487, 603])
+def test_any_other_late_answer_is_dropped(element: Element, status: int) -> None:
+    late(element, element.call_bob(), status)
+    element.script.expect_nothing()
+    assert element.rejections.reasons == ["late-response"]
+
+
+def test_a_late_answer_to_another_request_is_dropped(element: Element) -> None:
+    """RFC 4320 §4.2."""
+    element.bind("sip:bob@example.com", "sip:bob@192.0.2.201")
+    element.trust_alice()
+    element.inject(make_request("MESSAGE"))
+    late(element, element.script.expect_request("bob: MESSAGE sip:bob@192.0.2.201"), 200)
+    element.script.expect_nothing()
+    assert element.rejections.reasons == ["late-response"]
+
+
+@pytest.mark.parametrize(
+    "branch", ["z9hG4bK776asdhds", "z9hG4bK" + "A" * 40, "1", "z9hG4bK0123456789abcdefAAAAAAAAAAAABBBBBBBBBBBB"]
+)
+def test_we_are_no_reflector_for_answers_that_were_never_asked_for(element: Element, branch: str) -> None:
+    """A stranger would have us send what they like to whom they like."""
+    vias = [f"SIP/2.0/UDP 192.0.2.1;branch={branch}", "SIP/2.0/UDP 203.0.113.7;branch=z9hG4bKvictim"]
+    element.inject(make_reply(200, via=vias))
+    element.script.expect_end()
+    assert element.rejections.reasons == ["stray-response"]
+
+
+def test_a_late_answer_that_has_no_via_but_ours_is_dropped(element: Element) -> None:
+    branch = element.tokens.make_branch("l" * 12)
+    element.inject(make_reply(200, via=f"SIP/2.0/UDP 192.0.2.1;branch={branch}"))
+    element.script.expect_end()
+
+
+@pytest.mark.parametrize("via", ["nonsense", "SIP/2.0/UDP nowhere.example;branch=z9hG4bK1"])
+def test_a_late_answer_that_leads_nowhere_is_dropped(element: Element, via: str) -> None:
+    element.next_hops["nowhere.example"] = SipError(503)
+    ours = f"SIP/2.0/UDP 192.0.2.1;branch={element.tokens.make_branch('l' * 12)}"
+    element.inject(make_reply(200, via=[ours, via]))
+    element.script.expect_end()
+    assert element.rejections.reasons == ["stray-response"]
+
+
+def test_a_late_answer_whose_way_must_be_looked_up_goes_when_it_is_known(element: Element) -> None:
+    for hops in ([Hop("UDP", "192.0.2.101", 5060)], []):
+        promise: Promise[list[Hop]] = Promise()
+        element.next_hops["pc33.example"] = promise
+        ours = f"SIP/2.0/UDP 192.0.2.1;branch={element.tokens.make_branch('l' * 12)}"
+        element.inject(make_reply(200, via=[ours, "SIP/2.0/UDP pc33.example;branch=z9hG4bK1"]))
+        element.script.expect_nothing()
+        promise.resolve(hops)
+        if hops:
+            element.script.expect_wire("alice: 200 OK")
+    element.script.expect_end()
+    assert element.rejections.reasons == ["stray-response"]
+
+
+@pytest.mark.parametrize(
+    ("via", "hop"),
+    [
+        ("SIP/2.0/UDP a.example;branch=z9hG4bK1;received=192.0.2.7", Hop("UDP", "192.0.2.7", 5060)),
+        ("SIP/2.0/UDP a.example:5070;branch=z9hG4bK1;received=192.0.2.7", Hop("UDP", "192.0.2.7", 5070)),
+        ("SIP/2.0/UDP a.example:5070;branch=z9hG4bK1;received=192.0.2.7;rport=1", Hop("UDP", "192.0.2.7", 1)),
+        ("SIP/2.0/TLS a.example;branch=z9hG4bK1;received=192.0.2.7", Hop("TLS", "192.0.2.7", 5061)),
+        ("SIP/2.0/TCP 192.0.2.7;branch=z9hG4bK1;received=2001:db8::1;rport=9", Hop("TCP", "2001:db8::1", 9)),
+        ("SIP/2.0/UDP 192.0.2.7:5070;branch=z9hG4bK1", None),
+        ("SIP/2.0/UDP 192.0.2.7:5070;branch=z9hG4bK1;rport", None),
+    ],
+)
+def test_an_answer_goes_where_the_request_really_came_from(via: str, hop: Hop | None) -> None:
+    """§18.2.2, RFC 3581: what we noted in the Via; without a note, the locator is asked."""
+    assert hop_of_response(parse_via(via)) == hop

@@ -1,0 +1,251 @@
+"""The target set (RFC 3261 §16.5): to whom a request goes, and who may send it there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from farm.frontend.token import RouteToken
+from farm.proxy.admission import Caller
+from farm.proxy.request import RouteInformation
+from farm.proxy.targets import Contact, Target
+from farm.sip.hop import Hop
+from farm.sip.status import SipError
+from farm.sip.uri import parse_uri
+from tests.support.element import Bound, Element
+from tests.support.recorders import Promise, run
+
+BOB = "sip:bob@example.com"
+
+
+@pytest.fixture
+def element() -> Element:
+    return Element()
+
+
+def find(element: Element, uri: str, caller: Caller = Caller.OURS, routes: Sequence[str] = ()) -> list[Target]:
+    """The targets of a request whose Route has no token of ours."""
+    found = element.targets.find(RouteInformation(parse_uri(uri), uri, list(routes), False, None), caller, 0.0)
+    return found if isinstance(found, list) else run(found)
+
+
+def refuse(element: Element, uri: str, caller: Caller, routes: Sequence[str] = ()) -> tuple[int, str]:
+    with pytest.raises(SipError) as refusal:
+        find(element, uri, caller, routes)
+    return refusal.value.status, refusal.value.reason
+
+
+def shape(targets: list[Target]) -> list[tuple[str, int]]:
+    return [(target.uri_text, target.q) for target in targets]
+
+
+# Our users
+
+
+@pytest.mark.parametrize("caller", list(Caller))
+def test_anybody_reaches_a_registered_user_at_every_contact(element: Element, caller: Caller) -> None:
+    element.bind(BOB, Bound("sip:bob@192.0.2.202", 300), Bound("sip:bob@192.0.2.201;transport=tcp", 1000))
+    found = find(element, BOB, caller)
+    assert shape(found) == [("sip:bob@192.0.2.201;transport=tcp", 1000), ("sip:bob@192.0.2.202", 300)]
+
+
+def test_path_and_flow_of_a_binding_travel_with_the_target(element: Element) -> None:
+    flow = Hop("TCP", "203.0.113.7", 33000, "tcp:192.0.2.1:5060")
+    element.bind(BOB, Bound("sip:bob@10.1.1.1", path=("<sip:edge.example.com;lr>",), received=flow))
+    (target,) = find(element, BOB)
+    assert (target.path, target.hop, target.next_hops) == (("<sip:edge.example.com;lr>",), flow, ())
+
+
+def test_a_contact_loses_what_no_request_uri_may_have(element: Element) -> None:
+    """RFC 4475 §3.3.13 regescrt: an escaped Route in a contact is kept, and never applied; §16.6 step 2."""
+    element.bind(
+        BOB,
+        "sip:bob@192.0.2.201?Route=%3Csip:sip.example.com%3E",
+        "sip:bob@192.0.2.202;method=BYE;user=phone",
+        "sip:b?b@192.0.2.203",
+        "sip:bob@192.0.2.204;METHOD=INVITE?Subject=x",
+    )
+    element.bind(BOB, *element.bindings[BOB], "sip:bob@[broken?x=y")  # type: ignore[misc]
+    assert [target.uri_text for target in find(element, BOB)] == [
+        "sip:bob@192.0.2.201",
+        "sip:bob@192.0.2.202;user=phone",
+        "sip:b?b@192.0.2.203",
+        "sip:bob@192.0.2.204",
+        "sip:bob@[broken?x=y",  # which fails when its turn comes
+    ]
+
+
+def test_a_contact_that_is_no_sip_uri_is_left_out(element: Element) -> None:
+    element.bind(BOB, "mailto:bob@example.com", "tel:+4930123", "sips:bob@192.0.2.201")
+    assert [target.uri_text for target in find(element, BOB)] == ["sips:bob@192.0.2.201"]
+
+
+def test_a_user_with_more_contacts_than_we_fork_to_gets_the_best(element: Element) -> None:
+    element.bind(BOB, *[Bound(f"sip:bob@192.0.2.{number}", 1000 - number) for number in range(1, 30)])
+    found = find(element, BOB)
+    assert len(found) == 16
+    assert found[-1].q == 984
+
+
+def test_a_phone_with_several_flows_is_rung_once_by_the_latest(element: Element) -> None:
+    """RFC 5626 §7; the location service gives the latest of equal q first."""
+    flows = [Hop("TCP", "203.0.113.7", port) for port in (3, 2, 1)]
+    element.bind(
+        BOB,
+        Bound("sip:bob@10.1.1.1", received=flows[0], instance="<urn:uuid:1>", reg_id=2),
+        Bound("sip:bob@10.1.1.1", received=flows[1], instance="<urn:uuid:1>", reg_id=1),
+        Bound("sip:bob@10.1.1.1", received=flows[2], instance="<urn:uuid:2>", reg_id=1),
+    )
+    assert [target.hop for target in find(element, BOB)] == [flows[0], flows[2]]
+
+
+def test_a_phone_without_outbound_is_rung_at_every_contact(element: Element) -> None:
+    """An instance alone does not say that two contacts are two ways to one place."""
+    element.bind(
+        BOB,
+        Bound("sip:bob@192.0.2.201", instance="<urn:uuid:1>"),
+        Bound("sip:bob@192.0.2.202", instance="<urn:uuid:1>"),
+        Bound("sip:bob@192.0.2.203", instance="<urn:uuid:1>", reg_id=1),
+    )
+    assert len(find(element, BOB)) == 3
+
+
+@pytest.mark.parametrize("caller", [Caller.TRUSTED, Caller.OURS])
+def test_a_user_without_a_phone_is_480_and_an_unknown_one_404(element: Element, caller: Caller) -> None:
+    assert refuse(element, BOB, caller) == (480, "not-registered")
+    assert refuse(element, "sip:nobody@example.com", caller) == (404, "unknown-user")
+    element.bind("sip:open@example.com")
+    assert refuse(element, "sip:open@example.com", caller) == (480, "not-registered"), "it was registered once"
+
+
+@pytest.mark.parametrize("caller", [Caller.STRANGER, Caller.DIALOG])
+def test_a_stranger_cannot_tell_who_has_an_account(element: Element, caller: Caller) -> None:
+    """Nor inside a dialog, which may be a stranger's."""
+    assert refuse(element, BOB, caller) == refuse(element, "sip:nobody@example.com", caller) == (480, "not-registered")
+
+
+def test_a_domain_without_a_user_is_nobody(element: Element) -> None:
+    assert refuse(element, "sip:example.com", Caller.OURS) == (404, "no-user-in-uri")
+    assert refuse(element, "sip:192.0.2.1:5060", Caller.STRANGER) == (404, "no-user-in-uri")
+
+
+def test_a_location_service_that_takes_time_is_waited_for(element: Element) -> None:
+    promise: Promise[Sequence[Contact]] = Promise()
+    element.bindings[BOB] = promise
+    found = element.targets.find(RouteInformation(parse_uri(BOB), BOB, [], False, None), Caller.STRANGER, 0.0)
+    assert not isinstance(found, list)
+    promise.resolve([Bound("sip:bob@192.0.2.201")])
+    assert shape(run(found)) == [("sip:bob@192.0.2.201", 1000)]
+
+
+# Dialogs
+
+
+@pytest.mark.parametrize("uri", ["sip:bob@10.0.0.7", "sip:bob@foreign.example;maddr=10.0.0.7", BOB, "tel:+4930123"])
+@pytest.mark.parametrize("caller", list(Caller))
+def test_a_dialog_s_flow_is_the_target_whatever_the_request_uri_says(
+    element: Element, uri: str, caller: Caller
+) -> None:
+    """Nothing is looked up: a token opens the flow to the other side, and nothing else."""
+    element.bind(BOB, "sip:bob@192.0.2.201")
+    element.routes["+4930123"] = ["sip:198.51.100.1"]
+    flow = Hop("TCP", "198.51.100.10", 20001, "tcp:192.0.2.1:5060")
+    token = RouteToken("", flow, flow)
+    route = RouteInformation(parse_uri(uri), uri, [], True, token)
+    route.flow = flow
+    found = element.targets.find(route, caller, 0.0)
+    assert isinstance(found, list)
+    (target,) = found
+    assert (target.uri_text, target.hop, target.path, target.next_hops) == (uri, flow, (), ())
+
+
+# Elsewhere
+
+
+@pytest.mark.parametrize("caller", [Caller.TRUSTED, Caller.OURS, Caller.DIALOG])
+def test_our_callers_and_dialogs_reach_other_domains(element: Element, caller: Caller) -> None:
+    (target,) = find(element, "sip:carol@foreign.example", caller)
+    assert (target.uri_text, target.next_hops, target.hop) == ("sip:carol@foreign.example", (), None)
+
+
+@pytest.mark.parametrize(
+    ("uri", "routes"),
+    [
+        ("sip:carol@foreign.example", []),
+        ("sip:192.0.2.1:5070", []),  # another program on our machine
+        ("sip:bob@example.com;maddr=203.0.113.9", []),
+        (BOB, ["<sip:foreign.example;lr>"]),
+        ("tel:+4930123", []),
+    ],
+)
+def test_a_stranger_relays_through_us_to_nobody(element: Element, uri: str, routes: list[str]) -> None:
+    assert refuse(element, uri, Caller.STRANGER, routes) == (403, "relay-refused")
+
+
+def test_a_route_leaves_the_request_uri_alone(element: Element) -> None:
+    """§16.5: even one of our own users', who is registered."""
+    element.bind(BOB, "sip:bob@192.0.2.201")
+    assert shape(find(element, BOB, routes=["<sip:p1.foreign.example;lr>"])) == [(BOB, 1000)]
+
+
+def test_a_maddr_leaves_the_request_uri_alone(element: Element) -> None:
+    uri = "sip:bob@example.com;maddr=203.0.113.9"
+    assert shape(find(element, uri)) == [(uri, 1000)]
+
+
+def test_a_static_route_names_the_next_hops_of_a_foreign_domain(element: Element) -> None:
+    element.routes["foreign.example"] = ["sip:198.51.100.1;transport=tcp", "sip:198.51.100.2"]
+    (target,) = find(element, "sip:carol@foreign.example")
+    assert target.uri_text == "sip:carol@foreign.example"
+    assert target.next_hops == (
+        ("sip:198.51.100.1;transport=tcp", "sip:carol@foreign.example"),
+        ("sip:198.51.100.2", "sip:carol@foreign.example"),
+    )
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("caller", [Caller.TRUSTED, Caller.OURS])
+def test_a_number_goes_to_its_gateways_each_with_a_uri_of_its_own(element: Element, caller: Caller) -> None:
+    element.routes["+4930123"] = ["sip:198.51.100.1;transport=tcp", "sip:trunk@198.51.100.2:5070"]
+    (target,) = find(element, "tel:+4930123", caller)
+    assert target.uri_text == "sip:+4930123@198.51.100.1;user=phone"
+    assert target.next_hops == (
+        ("sip:198.51.100.1;transport=tcp", "sip:+4930123@198.51.100.1;user=phone"),
+        ("sip:trunk@198.51.100.2:5070", "sip:+4930123@198.51.100.2:5070;user=phone"),
+    )
+
+
+def test_a_number_in_our_domain_goes_to_its_gateway_unless_somebody_is_registered_for_it(element: Element) -> None:
+    number = "sip:+4930123@example.com;user=phone"
+    element.routes["+4930123"] = ["sip:198.51.100.1"]
+    assert shape(find(element, number)) == [("sip:+4930123@198.51.100.1;user=phone", 1000)]
+    element.bind("sip:+4930123@example.com", "sip:desk@192.0.2.202")
+    assert shape(find(element, number)) == [("sip:desk@192.0.2.202", 1000)]
+
+
+def test_visual_separators_do_not_reach_the_gateway(element: Element) -> None:
+    element.routes["+49-30.123"] = ["sip:198.51.100.1"]
+    assert find(element, "tel:+49-30.123")[0].uri_text == "sip:+4930123@198.51.100.1;user=phone"
+
+
+@pytest.mark.parametrize("caller", [Caller.STRANGER, Caller.DIALOG])
+def test_only_our_own_callers_make_calls_that_cost_money(element: Element, caller: Caller) -> None:
+    """A dialog's token is in every party's hands: with it a stranger must not dial through our gateway."""
+    element.routes["+4930123"] = ["sip:198.51.100.1"]
+    assert refuse(element, "tel:+4930123", caller) == (403, "relay-refused")
+    assert refuse(element, "sip:+4930123@example.com", caller) == (480, "not-registered")
+
+
+def test_a_local_number_keeps_the_context_that_gives_it_a_meaning(element: Element) -> None:
+    """RFC 3966 §5.1.5."""
+    element.routes["110"] = ["sip:198.51.100.1"]
+    (target,) = find(element, "tel:110;phone-context=+49")
+    assert target.uri_text == "sip:110;phone-context=+49@198.51.100.1;user=phone"
+    assert parse_uri(target.uri_text).user == "110;phone-context=+49"
+
+
+def test_a_number_that_no_gateway_takes_is_404(element: Element) -> None:
+    assert refuse(element, "tel:+4930123", Caller.OURS) == (404, "no-gateway")
