@@ -1,0 +1,453 @@
+"""The composition root: builds a node, hands each part its neighbours, starts it and stops it.
+
+The only module that knows everybody. Nothing is decided here that belongs to a part: it is wiring, the order of start
+and stop, and the adapters between a part's port and the neighbour that fills it. Start: secret, records (a restarted
+node knows its registrations before its first packet), listeners, console and pages. Stop is the same list backwards:
+new requests are refused, running ones get time to end, sockets close, the journal is written to its end.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Final
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, ensureDeferred, inlineCallbacks
+from twisted.logger import Logger, LogLevel
+
+from farm import __version__
+from farm.admin.control import Answer
+from farm.admin.http import AdminListeners
+from farm.config import Config, ConfigError
+from farm.deadlines import Deadline
+from farm.frontend.token import Tokens
+from farm.logs import Fields, Rejections
+from farm.metrics import Metrics
+from farm.overlay.journal import JournalError
+from farm.proxy.admission import Admission
+from farm.proxy.context import Means
+from farm.proxy.domains import Domains
+from farm.proxy.forward import Forwarder
+from farm.proxy.gateways import Gateways, Health
+from farm.proxy.probe import Probe
+from farm.proxy.proxy import Proxy
+from farm.proxy.stateless import Stateless
+from farm.proxy.targets import Targets
+from farm.pump import Pump
+from farm.records import Records
+from farm.registrar.binding import Binding
+from farm.registrar.location import Location
+from farm.registrar.registrar import Registrar
+from farm.resolve.failed import FailedHops
+from farm.resolve.locate import MTU_RESERVE_BYTES, Locator, Reach
+from farm.resolve.resolver import Resolver
+from farm.security.credentials import Authenticator, Credential
+from farm.security.keys import read_nonce_keys, read_secret
+from farm.security.limits import Allowed, Ban, SourceLimits
+from farm.security.users import Users
+from farm.transaction.layer import TransactionLayer
+from farm.transaction.machines import State, Timings
+from farm.transport.layer import TransportLayer
+
+DRAIN_SECONDS: Final = 32.0  # 64*T1: no transaction that is still running takes longer (RFC 3261 §17)
+_DRAIN_CHECK_SECONDS: Final = 0.1
+_DRAIN_QUIET_SECONDS: Final = 1.0  # for the ACK of the last call: without it the callee hangs up after 32 s
+
+_log: Final = Logger(namespace="node")
+
+
+def make_service(config: Config, reactor: Any) -> IService:
+    """The node of a configuration, not started. Raises ConfigError or OSError for what an operator can mend."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # messages make no cycles; the default walks every binding each second
+    return Node(config, reactor)
+
+
+class Node(Service):
+    """One node, running or not. `clock` is monotonic seconds as the reactor's, `wall` seconds since 1970."""
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.config = config
+        self.metrics = metrics or Metrics()
+        self.metrics.set_build(__version__)
+        self._reactor = reactor
+        self._clock = clock
+        self._wall = wall
+        self._rng = rng or random.SystemRandom()
+        self._ready = False
+        self._probing: Deadline | None = None
+        self._started_at = clock()
+        secret = read_secret(config)
+        self.rejections = Rejections(self.metrics.sip_rejected, _write_rejection, config.log.reason_lines_per_second)
+        self.pump = Pump(reactor, clock, self.metrics)
+        self.records = Records(config, reactor, clock, wall, self.metrics)
+        self.limits = _make_limits(config)
+        self.users = Users(self.records.local, self._make_stamp, config.sip.domains)
+        self._build_transport(config)
+        self._build_core(config, secret)
+        self.admin = AdminListeners(reactor, config, self, self.metrics)
+        self._count_gauges()
+
+    # Building, from the sockets up
+
+    def _build_transport(self, config: Config) -> None:
+        self.transactions = TransactionLayer(
+            self.pump.deadlines,
+            self.metrics,
+            self._rng,
+            max_transactions=config.limits.transactions,
+            timings=Timings(config.sip.t1_seconds, config.sip.t2_seconds, config.sip.t4_seconds),
+        )
+        self.transport = TransportLayer(
+            self._reactor,
+            self.transactions,
+            config.sip,
+            config.limits,
+            self.metrics,
+            self._clock,
+            deadlines=self.pump.deadlines,
+            rejections=self.rejections,
+            rng=self._rng,
+            report_refused=self.transactions.receive_refusal,
+            gate=_Gate(self.limits) if config.limits.requests_per_second else None,
+        )
+        self.resolver = Resolver(config.resolver, self._reactor, self._clock, self.metrics)
+        reach = Reach(
+            transports=_transports(config),
+            families=_families(config),
+            path_mtu=config.sip.udp_request_bytes + MTU_RESERVE_BYTES,
+        )
+        failed = FailedHops(config.resolver.failed_seconds)
+        self.metrics.failed_hops.child().set_function(lambda: float(len(failed)))
+        self.locator = Locator(self.resolver, failed, self._rng, reach)
+
+    def _build_core(self, config: Config, secret: bytes) -> None:
+        domains = Domains(config.sip.domains, self.transport)
+        self.location = Location(self.records.local, self.records.registrations, self.records.stamps, self._wall)
+        authenticator = Authenticator(
+            self.records.local,
+            read_nonce_keys(config, secret),
+            limits=self.limits,
+            wall=self._wall,
+            rng=self._rng,
+            algorithms=config.auth.algorithms,
+            nonce_life_seconds=config.auth.nonce_life_seconds,
+            nonce_entries=config.auth.nonce_entries,
+            allow_without_qop=config.auth.allow_without_qop,
+        )
+        self.tokens = Tokens(secret, self._rng)
+        self.gateways = Gateways(config.routes, config.gateways, domains, self.metrics, self._rng)
+        forwarder = Forwarder(
+            self.tokens,
+            self.transport,
+            record_route=config.sip.record_route,
+            max_forwards=config.proxy.max_forwards,
+        )
+        self.means = Means(
+            transactions=self.transactions,
+            forwarder=forwarder,
+            next_hops=self.locator,
+            flows=self.transport,
+            metrics=self.metrics,
+            rejections=self.rejections,
+            suspect=self._suspect,
+            spawn=self._spawn,
+            clock=self._clock,
+            timer_c_seconds=config.proxy.timer_c_seconds,
+            serial_seconds=config.proxy.serial_seconds,
+        )
+        admission = Admission(domains, authenticator, open_farm=config.auth.open, trusted=config.sip.trusted_networks)
+        targets = Targets(
+            domains,
+            self.location,
+            _Directory(self.users, self._clock),
+            self.gateways,
+            max_targets=config.proxy.max_forks,
+        )
+        registrar = Registrar(
+            config.registrar,
+            domains,
+            self.location,
+            None if config.auth.open else authenticator,
+            self.metrics,
+            self.rejections,
+            make_tag=self.transactions.make_tag,
+            clock=self._clock,
+            wall=self._wall,
+            spawn=self._spawn,
+            report=self._report,
+            server_header=config.sip.server_header,
+        )
+        stateless = Stateless(
+            self.means, domains, self.tokens, admission, targets, max_breadth=config.proxy.max_breadth
+        )
+        self.proxy = Proxy(
+            self.means,
+            domains,
+            self.tokens,
+            admission,
+            targets,
+            registrar,
+            stateless,
+            redirect=config.sip.role == "redirect",
+            max_breadth=config.proxy.max_breadth,
+            server_header=config.sip.server_header,
+            report=self._report,
+        )
+        self.transactions.user = self.proxy
+
+    # Start and stop
+
+    def privilegedStartService(self) -> None:
+        """Open the SIP listeners, which may want a port that only root can bind."""
+        super().privilegedStartService()
+        self.transport.listen(self.config.sip.listen)
+
+    def startService(self) -> None:
+        """Read the journal, then serve."""
+        super().startService()
+        self.records.start()
+        self.admin.start()
+        self.pump.start()
+        self._schedule_probes(None, self._clock())
+        self._ready = True
+        _log.info("node {name} serves", name=self.config.node.name, listen=" ".join(self.config.sip.listen))
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Refuse what is new, let what runs end, then close everything; fires when nothing is left."""
+        super().stopService()
+        self._ready = False
+        self.proxy.draining = True
+        now = quiet_at = self._clock()
+        until = now + DRAIN_SECONDS
+        while now < until and (self.transactions.running or now < quiet_at):
+            if self.transactions.running:
+                quiet_at = now + _DRAIN_QUIET_SECONDS
+            waiting: Deferred[None] = Deferred()
+            self._reactor.callLater(_DRAIN_CHECK_SECONDS, waiting.callback, None)
+            yield waiting
+            now = self._clock()
+        yield self.transport.stop()
+        self.resolver.stop()
+        self.pump.stop()
+        yield self.admin.stop()
+        yield self.records.stop()
+        self.rejections.flush()
+        _log.info("node {name} stopped", name=self.config.node.name)
+
+    # Probing gateways
+
+    def _schedule_probes(self, _argument: object, now: float) -> None:
+        for uri in self.gateways.due(now):
+            Probe(self.means, self.tokens, self.transport, uri, self._receive_probe).start(now)
+        self._arm_probes(now)
+
+    def _arm_probes(self, now: float) -> None:
+        deadlines = self.pump.deadlines
+        deadlines.cancel(self._probing)
+        following = self.gateways.next_at(now)
+        if following is not None:
+            self._probing = deadlines.add(max(following, now + 0.1), self._schedule_probes, None)
+
+    def _suspect(self, uri: str, now: float) -> None:
+        self.gateways.suspect(uri, now)
+        self._arm_probes(now)
+
+    def _receive_probe(self, uri: str, alive: bool) -> None:
+        health = self.gateways.probed(uri, alive)
+        if health is not None:
+            _log.warn("gateway {uri} is {health}", uri=uri, health=health.value)
+
+    # What the console and the pages ask (farm.admin.control.Node)
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._clock()
+
+    def ready(self) -> bool:
+        """Whether it serves."""
+        return self._ready
+
+    def problems(self) -> list[str]:
+        """What is wrong at present, a sentence each."""
+        found = [self.records.problem] if self.records.problem else []
+        found += [f"gateway {uri} does not answer" for uri, health in self.gateways.states() if health is Health.DOWN]
+        return found
+
+    def status(self) -> Answer:
+        """What `sipfarm status` shows."""
+        shelves = self.records.store.shelves
+        return {
+            "name": self.config.node.name,
+            "version": __version__,
+            "uptime_seconds": round(self._clock() - self._started_at),
+            "listen": list(self.config.sip.listen),
+            "domains": list(self.config.sip.domains),
+            "registrations": shelves["registration"].live,
+            "users": shelves["credential"].live,
+            "transactions": len(self.transactions),
+            "unwritten_records": self.records.store.unwritten,
+            "gateways": {uri: health.value for uri, health in self.gateways.states()},
+        }
+
+    def find_bindings(self, aor: str, now: float) -> list[Answer] | Awaitable[list[Answer] | None] | None:
+        """The live bindings of an address-of-record; None when nothing is known of it."""
+        if not self.location.known(aor):
+            return None
+        found = self.location.find(aor, now)
+        if isinstance(found, Awaitable):
+            return self._describe_later(found, now)
+        return [_describe(binding, now) for binding in found]
+
+    async def _describe_later(self, finding: Awaitable[Sequence[Binding]], now: float) -> list[Answer] | None:
+        return [_describe(binding, now) for binding in await finding]
+
+    def remove_bindings(self, aor: str, now: float) -> int | Awaitable[int]:
+        """Remove all bindings of an address-of-record."""
+        return self.location.remove(aor, now)
+
+    def bans(self, now: float) -> Sequence[Ban]:
+        """The addresses that are banned."""
+        return self.limits.bans(now)
+
+    def lift_ban(self, source: str) -> bool:
+        """Lift one."""
+        return self.limits.clear(source)
+
+    # Adapters
+
+    def _make_stamp(self) -> tuple[int, int]:
+        return (self.records.stamps.tick(self._wall()), self.records.stamps.node)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        running = ensureDeferred(work)
+        running.addErrback(lambda failure: self._report_failure(failure))
+
+    def _report_failure(self, failure: Any) -> None:
+        self.metrics.unexpected_errors.child("core").inc()
+        _log.failure("something that waited failed", failure=failure)
+
+    def _report(self, what: str) -> None:
+        self.metrics.unexpected_errors.child("core").inc()
+        _log.failure("{what}", what=what)
+
+    def _count_gauges(self) -> None:
+        census = self.transactions.census
+        for (kind, state), _child in self.metrics.sip_transactions:
+            self.metrics.sip_transactions.child(kind, state).set_function(
+                partial(_count_transactions, census[kind], State(state))
+            )
+        self.metrics.sip_banned.child().set_function(lambda: float(len(self.limits.bans(self._clock()))))
+
+
+def _count_transactions(states: dict[State, int], state: State) -> float:
+    return float(states[state])
+
+
+class _Gate:
+    """The transport's gate, kept by the limits."""
+
+    def __init__(self, limits: SourceLimits) -> None:
+        self._limits = limits
+
+    def admit(self, host: str, now: float) -> bool:
+        """Whether a message of that source is looked at."""
+        return isinstance(self._limits.admit_request(host, now), Allowed)
+
+
+class _Directory:
+    """Who has an account, for the proxy: asked only when somebody without bindings is called."""
+
+    def __init__(self, users: Users, clock: Callable[[], float]) -> None:
+        self._users = users
+        self._clock = clock
+
+    def exists(self, aor: str) -> bool:
+        """Whether this node knows a user of that address-of-record."""
+        return isinstance(self._users.find(aor, self._clock()), Credential)
+
+
+class OfflineUsers:
+    """The users of a node that is not running, for the console."""
+
+    def __init__(self, config: Config) -> None:
+        self._records = Records(config, None, time.monotonic, time.time, Metrics())
+        try:
+            os.makedirs(config.node.state_dir, mode=0o700, exist_ok=True)
+            self._records.open_now()
+        except JournalError as error:
+            raise ConfigError(f"the journal cannot be opened: {error}", where=config.node.state_dir) from None
+        stamps = self._records.stamps
+        self.users = Users(self._records.local, lambda: (stamps.tick(time.time()), stamps.node), config.sip.domains)
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic()
+
+    def close(self) -> None:
+        """Write what changed. Raises OSError when that fails."""
+        unwritten = self._records.close_now()
+        if unwritten:
+            raise OSError(f"{unwritten} records could not be written to the journal")
+
+
+def open_offline(config: Config) -> OfflineUsers:
+    """The users of a node that is not running. Raises OSError or ConfigError."""
+    return OfflineUsers(config)
+
+
+def _describe(binding: Binding, now: float) -> Answer:
+    """A binding as the console shows it."""
+    return {
+        "contact": binding.uri,
+        "q": binding.q / 1000,
+        "expires_in": round(binding.expires_at - now),
+        "call_id": binding.call_id,
+        "path": list(binding.path),
+        "received": str(binding.received) if binding.received else "",
+        "instance": binding.instance,
+        "user_agent": binding.user_agent,
+    }
+
+
+def _write_rejection(level: str, message: str, fields: Fields) -> None:
+    _log.emit(LogLevel.levelWithName(level), "{log_message}", log_message=message, **fields)
+
+
+def _make_limits(config: Config) -> SourceLimits:
+    limits = config.limits
+    return SourceLimits(
+        requests_per_second=limits.requests_per_second,
+        burst=limits.burst,
+        failures_per_minute=limits.failures_per_minute,
+        ban_seconds=limits.ban_seconds,
+        exempt_networks=limits.exempt_networks,
+        table_entries=limits.table_entries,
+    )
+
+
+def _transports(config: Config) -> tuple[str, ...]:
+    named = {text.partition(":")[0].upper() for text in config.sip.listen}
+    return tuple(transport for transport in ("UDP", "TCP", "TLS") if transport in named)
+
+
+def _families(config: Config) -> tuple[str, ...]:
+    """Address families that some listener has, IPv4 first: most of the world's SIP is there."""
+    hosts = [text.partition(":")[2] for text in config.sip.listen]
+    families = [("A", any(not host.startswith("[") for host in hosts)), ("AAAA", any(h.startswith("[") for h in hosts))]
+    return tuple(family for family, there in families if there)

@@ -1,0 +1,239 @@
+"""The rules of the layout, checked by reading the source: who may import whom, who may know Twisted, what has a test.
+
+Read this first: MAY_IMPORT is the map of the packages. Arrows point down only, and siblings meet in the composition
+root alone (`service`, with `records`, which puts the local store together). Imports for type checkers count as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FARM = ROOT / "farm"
+MODULES = sorted(path for path in FARM.rglob("*.py") if path.name != "__init__.py")
+PACKAGES = sorted(path for path in FARM.rglob("__init__.py"))
+
+LEAVES = {"deadlines", "draws", "metrics", "series", "config", "settings", "sources", "logs"}
+MIDDLE = {"transaction", "security", "sip"}
+SIBLINGS = {"admin", "frontend", "overlay", "proxy", "registrar", "resolve", "transport"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    # leaves: nothing, or a leaf that they are made of
+    "deadlines": set(),
+    "draws": set(),
+    "series": set(),
+    "metrics": {"series"},
+    "logs": {"series"},
+    "settings": set(),
+    "sources": set(),
+    "config": {"settings", "sources"},
+    "systemd": set(),
+    # the language, and what stands on it
+    "sip": set(),
+    "transaction": LEAVES | {"sip"},
+    "security": LEAVES | {"sip"},
+    # siblings: never each other
+    "admin": LEAVES | MIDDLE,
+    "frontend": LEAVES | MIDDLE,
+    "overlay": LEAVES | {"security"},  # knows nothing of SIP
+    "proxy": LEAVES | MIDDLE,
+    "registrar": LEAVES | MIDDLE,
+    "resolve": LEAVES | MIDDLE,
+    "transport": LEAVES | MIDDLE,
+    # the composition root and the two ways in
+    "pump": {"deadlines", "metrics"},
+    "records": LEAVES | {"overlay", "registrar", "security"},
+    "service": LEAVES | MIDDLE | SIBLINGS | {"pump", "records", "farm"},
+    "tap": LEAVES | {"service", "systemd", "transport", "farm"},
+    "console": LEAVES | {"admin", "service", "farm"},
+}
+
+# All others are plain Python that is told the time. Starred in the design, or a thin shell around a socket or a timer.
+MAY_IMPORT_TWISTED = {
+    "admin/http",
+    "frontend/authority",
+    "overlay/node",
+    "overlay/rpc",
+    "pump",  # the one timer of the process
+    "records",  # runs the journal's writer in a thread
+    "resolve/resolver",
+    "service",
+    "tap",
+    "transport/datagrams",
+    "transport/layer",
+    "transport/stream",
+    "transport/tls",
+    "transport/udp",
+    "transport/websocket",
+}
+
+MAY_READ_CLOCKS = MAY_IMPORT_TWISTED | {"console", "logs", "admin/cli", "admin/client", "admin/control", "admin/demo"}
+
+BANNED_WORDS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "handler", "processor", "engine"}
+MOST_LINES = 500
+
+
+def name_of(path: Path) -> str:
+    """A module as it is named here: "sip/uri", "deadlines"."""
+    return str(path.relative_to(FARM).with_suffix(""))
+
+
+def part_of(path: Path) -> str:
+    """The package of a module, or the module itself at the top."""
+    return name_of(path).split("/")[0]
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything that a module imports, wherever it does so."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            assert node.module is not None
+            yield node.lineno, node.module
+            if node.module == "farm":
+                for alias in node.names:
+                    if (FARM / alias.name).is_dir() or (FARM / f"{alias.name}.py").exists():
+                        yield node.lineno, f"farm.{alias.name}"
+
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=name_of)
+
+
+@each_module
+def test_imports_point_down_only(path: Path) -> None:
+    own = part_of(path)
+    assert own in MAY_IMPORT, f"say in MAY_IMPORT where farm/{own} stands"
+    for line, module in imports_of(path):
+        head, _, rest = module.partition(".")
+        if head != "farm":
+            continue
+        other = rest.split(".")[0] or "farm"
+        assert other == own or other in MAY_IMPORT[own], f"{path}:{line}: {own} may not import {module}"
+
+
+@each_module
+def test_only_the_starred_modules_know_twisted(path: Path) -> None:
+    for line, module in imports_of(path):
+        if module.split(".")[0] in ("twisted", "zope"):
+            assert name_of(path) in MAY_IMPORT_TWISTED, f"{path}:{line}: {module}"
+            assert module != "twisted.internet.reactor", f"{path}:{line}: the reactor is passed in"
+
+
+@each_module
+def test_time_and_chance_are_arguments(path: Path) -> None:
+    """Twisted-free code that asks a clock or the global random could not be replayed."""
+    if name_of(path) in MAY_READ_CLOCKS:
+        return
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            called = f"{node.value.id}.{node.attr}"
+            assert node.value.id != "time", f"{path}:{node.lineno}: {called}"
+            assert node.value.id != "random" or node.attr == "Random", f"{path}:{node.lineno}: {called}"
+            assert called not in ("datetime.now", "datetime.utcnow"), f"{path}:{node.lineno}: {called}"
+
+
+@each_module
+def test_every_module_has_a_test_twin(path: Path) -> None:
+    relative = path.relative_to(FARM)
+    twin = ROOT / "tests" / relative.parent / f"test_{relative.name}"
+    assert twin.exists(), f"{path.relative_to(ROOT)} has no {twin.relative_to(ROOT)}"
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=lambda path: str(path.parent.relative_to(ROOT)))
+def test_a_package_s_init_is_its_docstring(path: Path) -> None:
+    """farm/__init__.py, the map, has the version too."""
+    tree = parse(path)
+    assert ast.get_docstring(tree)
+    rest = [node for node in tree.body[1:] if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
+    if path.parent == FARM:
+        (version,) = rest
+        assert isinstance(version, ast.Assign)
+        assert ast.unparse(version.targets[0]) == "__version__"
+    else:
+        assert rest == []
+
+
+@pytest.mark.parametrize("path", PACKAGES[1:], ids=lambda path: str(path.parent.relative_to(ROOT)))
+def test_a_package_s_docstring_names_its_files(path: Path) -> None:
+    """It is the reading order: a file that it does not name is a file that nobody finds."""
+    named = set(re.findall(r"`([a-z_]+)(?:\.py)?`", ast.get_docstring(parse(path)) or ""))
+    found = {module.stem for module in path.parent.glob("*.py")} - {"__init__"}
+    assert found - named == set()
+
+
+@each_module
+def test_a_module_says_what_it_is_for_and_is_short_enough_to_be_read(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text)), f"{path}: no docstring"
+    assert "\nfrom __future__ import annotations\n" in text
+    assert len(text.splitlines()) <= MOST_LINES, f"{path}: split it by noun"
+
+
+@each_module
+def test_names_say_what_a_thing_is(path: Path) -> None:
+    """No drawers."""
+    words = set(path.stem.split("_"))
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ClassDef):
+            words |= {word.lower() for word in _split_words(node.name)}
+    assert not words & BANNED_WORDS
+
+
+def _split_words(name: str) -> list[str]:
+    """The words of a class name."""
+    spaced = "".join(f" {character}" if character.isupper() else character for character in name)
+    return spaced.replace("_", " ").split()
+
+
+@each_module
+def test_nothing_changes_at_the_level_of_a_module(path: Path) -> None:
+    """What a module assigns are constants and types: no registry, no settings, no cache that all nodes would share."""
+    for node in parse(path).body:
+        if isinstance(node, ast.AnnAssign):
+            names: list[ast.expr] = [node.target]
+        elif isinstance(node, ast.Assign):
+            names = node.targets
+        else:
+            continue
+        for name in names:
+            text = ast.unparse(name)
+            if text.startswith("__") or text == "_log" or isinstance(node.value, ast.Attribute):
+                continue  # the last is a function under a shorter name
+            plain = text.lstrip("_")
+            assert plain[:1].isupper(), f"{path}:{node.lineno}: {text}"
+            if isinstance(node.value, (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)):
+                assert isinstance(node, ast.AnnAssign), f"{path}:{node.lineno}: {text} wants Final"
+                assert "Final" in ast.unparse(node.annotation), f"{path}:{node.lineno}: {text} wants Final"
+
+
+@each_module
+def test_what_others_use_is_documented(path: Path) -> None:
+    """Public classes, functions and methods; what a Protocol or a base class has said need not be said again."""
+    for node in parse(path).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path}:{node.lineno}: {node.name}"
+
+
+def test_the_map_names_every_part() -> None:
+    found = {part_of(path) for path in MODULES}
+    assert found <= set(MAY_IMPORT)
+    assert {name for name in MAY_IMPORT if name not in found} == set(), "MAY_IMPORT names what is not there"
+
+
+def test_the_plugin_directory_is_no_package() -> None:
+    """With an __init__.py there, it would hide Twisted's own plugins."""
+    assert not (ROOT / "twisted" / "__init__.py").exists()
+    assert not (ROOT / "twisted" / "plugins" / "__init__.py").exists()
+    assert (ROOT / "twisted" / "plugins" / "farm_plugin.py").exists()
