@@ -1,0 +1,11 @@
+"""For operators: metrics and health over HTTP, the console command and what it asks a running node, the demo.
+
+Read in this order:
+
+- `control.py`   the orders of the console, carried out on a node, and the port that a node fills
+- `http.py` *    the listeners: metrics and health on a TCP address, orders on a UNIX socket
+- `client.py`    the console's end of that socket
+- `cli.py`       the commands: arguments in, lines or JSON and an exit code out
+- `progress.py`  how far a long command is
+- `demo.py`      a throw-away farm of child processes
+"""

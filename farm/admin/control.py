@@ -1,0 +1,212 @@
+"""The orders of the console, carried out on a node: names and simple values in, simple values out.
+
+`Control` is the same for the running node, whose control socket (`http.py`) takes orders as JSON, and for a node that
+is not running, whose store the console opens by itself to change users. `Node` is the port that either fills.
+
+What is wrong with an order is an `OrderError`, whose text is the line for whoever gave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
+
+from farm.security.limits import Ban
+from farm.security.users import BadRow, Change, Imported, UserError, UserRow, Users
+
+T = TypeVar("T")
+Answer = dict[str, object]
+Fields = Mapping[str, object]
+
+ROWS_AT_ONCE: Final = 500
+_FAILURES: Final = {Change.EXISTS: "exists already", Change.UNKNOWN: "is no user"}
+
+
+class OrderError(Exception):
+    """An order that cannot be carried out; `str()` of it says why."""
+
+
+class Offline(Protocol):
+    """What orders about users need of a node, running or not."""
+
+    users: Users
+
+    def now(self) -> float:
+        """Monotonic seconds, as the node's parts are told them."""
+
+
+class Node(Offline, Protocol):
+    """A running node, as the console sees it. Values are simple: text, numbers, booleans, lists and dicts of them."""
+
+    def ready(self) -> bool:
+        """Whether it serves: listens, and has read its journal."""
+
+    def problems(self) -> list[str]:
+        """What is wrong at present, a sentence each: a journal that cannot be written, a gateway that is down."""
+
+    def status(self) -> Answer:
+        """What `sipfarm status` shows, in order: name, version, uptime, listeners, registrations, transactions, …"""
+
+    def find_bindings(self, aor: str, now: float) -> list[Answer] | Awaitable[list[Answer] | None] | None:
+        """The live bindings of a canonical address-of-record, best q first: `contact`, `q`, `expires_in` (seconds),
+        `call_id`, `path`, `received`, `instance`, `user_agent` where there is one. None: no such record."""
+
+    def remove_bindings(self, aor: str, now: float) -> int | Awaitable[int]:
+        """Remove all bindings of it, as `Contact: *` would; answers how many there were."""
+
+    def bans(self, now: float) -> Sequence[Ban]:
+        """The addresses that are banned."""
+
+    def lift_ban(self, source: str) -> bool:
+        """Lift the ban of an address, as `bans` lists it; False when there is none."""
+
+
+class Control:
+    """Carries out orders. `node` runs; `offline` need not, and then only the orders about users work."""
+
+    def __init__(self, offline: Offline, node: Node | None) -> None:
+        self._users = offline.users
+        self._now = offline.now
+        self._node = node
+
+    async def run(self, order: str, fields: Fields) -> Answer:
+        """The answer to an order. Raises OrderError for an unknown one, wrong fields, or what the node refuses."""
+        method = _ORDERS.get(order)
+        if method is None:
+            raise OrderError(f"{order!r} is no order")
+        try:
+            return await method(self, fields)
+        except UserError as error:
+            raise OrderError(str(error)) from None
+
+    async def add_user(self, fields: Fields) -> Answer:
+        """`name`, `password`: a new user."""
+        return _changed(fields, await self._users.add(_text(fields, "name"), _text(fields, "password"), self._now()))
+
+    async def set_password(self, fields: Fields) -> Answer:
+        """`name`, `password`: a new password for a user."""
+        change = await self._users.set_password(_text(fields, "name"), _text(fields, "password"), self._now())
+        return _changed(fields, change)
+
+    async def remove_user(self, fields: Fields) -> Answer:
+        """`name`: remove a user."""
+        return _changed(fields, await self._users.remove(_text(fields, "name"), self._now()))
+
+    async def disable_user(self, fields: Fields) -> Answer:
+        """`name`: refuse a user although the password is right."""
+        return _changed(fields, await self._users.set_disabled(_text(fields, "name"), True, self._now()))
+
+    async def enable_user(self, fields: Fields) -> Answer:
+        """`name`: serve a disabled user again."""
+        return _changed(fields, await self._users.set_disabled(_text(fields, "name"), False, self._now()))
+
+    async def list_users(self, fields: Fields) -> Answer:
+        """All users."""
+        return {"users": [{"aor": user.aor, "disabled": user.disabled} for user in self._users.entries(self._now())]}
+
+    async def import_users(self, fields: Fields) -> Answer:
+        """`rows` of [line, user, domain, password], at most 500: add or change users; answers counts and bad rows."""
+        rows = fields.get("rows")
+        if not isinstance(rows, list) or len(rows) > ROWS_AT_ONCE:
+            raise OrderError(f"rows must be a list of at most {ROWS_AT_ONCE}")
+        counts = {Change.ADDED: 0, Change.CHANGED: 0}
+        bad: list[Answer] = []
+        async for done in self._users.import_rows([_row(row) for row in rows], self._now()):
+            if isinstance(done, Imported):
+                counts[done.change] += 1
+            else:
+                bad.append({"line": done.line, "problem": done.problem})
+        return {"added": counts[Change.ADDED], "changed": counts[Change.CHANGED], "bad": bad}
+
+    async def show_status(self, fields: Fields) -> Answer:
+        """How the node is."""
+        node = self._running()
+        return {**node.status(), "ready": node.ready(), "problems": node.problems()}
+
+    async def show_bindings(self, fields: Fields) -> Answer:
+        """`aor`: all that is known of its bindings."""
+        aor = self._aor(fields)
+        bindings = await _settled(self._running().find_bindings(aor, self._now()))
+        return {"aor": aor, "bindings": bindings or []}
+
+    async def remove_bindings(self, fields: Fields) -> Answer:
+        """`aor`: remove its bindings."""
+        aor = self._aor(fields)
+        return {"aor": aor, "removed": await _settled(self._running().remove_bindings(aor, self._now()))}
+
+    async def locate(self, fields: Fields) -> Answer:
+        """`aor`: whether there is such a user, and where a call to it would go."""
+        aor = self._aor(fields)
+        found = await _settled(self._running().find_bindings(aor, self._now()))
+        user = await _settled(self._users.find(aor, self._now()))
+        keys = ("contact", "q", "received", "path")
+        contacts = [{key: binding[key] for key in keys if binding.get(key)} for binding in found or []]
+        return {"aor": aor, "known": user is not None or found is not None, "contacts": contacts}
+
+    async def list_bans(self, fields: Fields) -> Answer:
+        """The banned addresses."""
+        now = self._now()
+        bans = self._running().bans(now)
+        return {
+            "bans": [{"source": ban.source, "reason": ban.reason, "ends_in": round(ban.until - now)} for ban in bans]
+        }
+
+    async def lift_ban(self, fields: Fields) -> Answer:
+        """`source`: lift its ban."""
+        source = _text(fields, "source")
+        if not self._running().lift_ban(source):
+            raise OrderError(f"{source} is not banned")
+        return {"source": source, "lifted": True}
+
+    def _running(self) -> Node:
+        if self._node is None:
+            raise OrderError("the node is not running")
+        return self._node
+
+    def _aor(self, fields: Fields) -> str:
+        return self._users.check(_text(fields, "aor"))[2]
+
+
+_ORDERS: Final = {
+    "add-user": Control.add_user,
+    "set-password": Control.set_password,
+    "remove-user": Control.remove_user,
+    "disable-user": Control.disable_user,
+    "enable-user": Control.enable_user,
+    "list-users": Control.list_users,
+    "import-users": Control.import_users,
+    "status": Control.show_status,
+    "show-bindings": Control.show_bindings,
+    "remove-bindings": Control.remove_bindings,
+    "locate": Control.locate,
+    "list-bans": Control.list_bans,
+    "lift-ban": Control.lift_ban,
+}
+
+
+def _changed(fields: Fields, change: Change) -> Answer:
+    name = _text(fields, "name")
+    if change in _FAILURES:
+        raise OrderError(f"{name} {_FAILURES[change]}")
+    return {"name": name, "change": change.value}
+
+
+def _text(fields: Fields, name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise OrderError(f"{name} is missing or no text")
+    return value
+
+
+def _row(row: object) -> UserRow | BadRow:
+    if isinstance(row, list) and len(row) == 4 and isinstance(row[0], int):
+        line, *texts = row
+        if all(isinstance(text, str) for text in texts):
+            return UserRow(line, *texts)
+    raise OrderError("a row is [line, user, domain, password]")
+
+
+async def _settled(answer: T | Awaitable[T]) -> T:
+    if isinstance(answer, Awaitable):
+        return await answer
+    return answer

@@ -1,0 +1,312 @@
+"""A throw-away farm: real nodes as child processes on loopback, for newcomers, tests and benchmarks.
+
+Node i is host 127.0.0.(10+i): SIP on 5060 over UDP and TCP, HTTP on 9464. `DIR/farm.json` is written once all nodes
+serve and the users are there; everything ends with the command. One node only, until nodes can find each other.
+
+Decided: the node is started the way operators start it (twistd, a file), never in this process, so that whoever tries
+the demo has tried the product.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final, NamedTuple, TextIO
+
+from farm.admin.client import NotRunning, SocketClient
+from farm.admin.control import ROWS_AT_ONCE, OrderError
+
+SIP_PORT: Final = 5060
+HTTP_PORT: Final = 9464
+FIRST_USER: Final = 1000
+
+START_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 10.0
+LONGEST_SOCKET_PATH: Final = 107
+_PR_SET_PDEATHSIG: Final = 1
+_START: Final = "from twisted.scripts.twistd import run; run()"
+
+
+class DemoError(Exception):
+    """Why the demo cannot run, in a line or with the end of a node's log."""
+
+
+class DemoSettings(NamedTuple):
+    """What the command line says; `directory` None is a temporary one."""
+
+    nodes: int
+    directory: str | None
+    domain: str
+    users: int
+    open: bool
+
+
+class DemoNode:
+    """One node: its directory, its configuration, its process."""
+
+    def __init__(self, number: int, directory: Path, settings: DemoSettings) -> None:
+        self.name = f"n{number}"
+        self.host = f"127.0.0.{10 + number}"
+        self.directory = directory / self.name
+        self.config = self.directory / "node.toml"
+        self.log = self.directory / "node.log"
+        self.control = str(self.directory / "control.sock")
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        if len(self.control) > LONGEST_SOCKET_PATH:
+            raise DemoError(f"{self.control}: longer than a UNIX socket's path may be; use a shorter --dir")
+
+    @property
+    def pid(self) -> int:
+        """The process's id; 0 before it is started."""
+        return self._process.pid if self._process else 0
+
+    def write_config(self) -> None:
+        """Make the directory and the file."""
+        settings = self._settings
+        self.directory.mkdir(parents=True, exist_ok=True)
+        sections: dict[str, dict[str, object]] = {
+            "node": {"name": self.name, "state_dir": str(self.directory)},
+            "sip": {
+                "domains": [settings.domain],
+                "listen": [f"udp:{self.host}:{SIP_PORT}", f"tcp:{self.host}:{SIP_PORT}"],
+            },
+            # MD5 alone: baresip 1.0 and SIPp 3.6 give up at the sight of any other algorithm, even beside it
+            "auth": {"open": settings.open, "algorithms": ["MD5"]},
+            "admin": {"http": f"{self.host}:{HTTP_PORT}"},
+        }
+        lines = []
+        for section, values in sections.items():
+            # JSON's texts, lists and booleans are TOML's too
+            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items()), ""]
+        self.config.write_text("\n".join(lines))
+
+    def start(self) -> None:
+        """Start the process; its output goes to the log."""
+        command = [sys.executable, "-c", _START, "-n", "--pidfile=", "sipfarm", "-c", str(self.config)]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    def check_alive(self) -> None:
+        """Raise DemoError when it has ended, with the last lines it wrote."""
+        if self._process is None or self._process.poll() is None:
+            return
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
+        raise DemoError(f"node {self.name} ended with exit code {self._process.returncode}:\n{tail}")
+
+    def is_ready(self) -> bool:
+        """Whether it says that it serves."""
+        connection = http.client.HTTPConnection(self.host, HTTP_PORT, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def add_users(self) -> None:
+        """Users 1000, 1001, … with their names for passwords."""
+        client = SocketClient(self.control)
+        names = [str(FIRST_USER + index) for index in range(self._settings.users)]
+        for begin in range(0, len(names), ROWS_AT_ONCE):
+            rows = [[begin, name, self._settings.domain, name] for name in names[begin : begin + ROWS_AT_ONCE]]
+            try:
+                client.run("import-users", {"rows": rows})
+            except (OrderError, NotRunning) as error:
+                raise DemoError(f"users could not be added: {error}") from None
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM: the node drains and ends."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def wait_stopped(self, deadline: float) -> None:
+        """Until it has ended, by SIGKILL when the deadline (monotonic) passes."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def describe(self) -> dict[str, object]:
+        """Its entry in farm.json. DNS and Node-IDs come with the overlay; their keys are here already."""
+        return {
+            "name": self.name,
+            "host": self.host,
+            "sip_port": SIP_PORT,
+            "http_port": HTTP_PORT,
+            "dns_port": None,
+            "node_id": None,
+            "pid": self.pid,
+        }
+
+
+class _Stopped(Exception):
+    """SIGINT or SIGTERM came."""
+
+
+def run_demo(settings: DemoSettings, out: TextIO) -> int:
+    """Run the farm until SIGINT or SIGTERM; answers the exit code. Raises DemoError when it cannot run, or stops to."""
+    if settings.nodes != 1:
+        raise DemoError(f"--nodes {settings.nodes}: nodes cannot find each other in this version, one is what there is")
+    if settings.users < 0:
+        raise DemoError("--users must not be negative")
+    with _signals_raise(), _directory(settings.directory) as directory:
+        nodes = [DemoNode(number + 1, directory, settings) for number in range(settings.nodes)]
+        for node in nodes:
+            check_ports_free(node.host)
+        farm = directory / "farm.json"
+        farm.unlink(missing_ok=True)
+        try:
+            _start(nodes, settings)
+            _write_whole(farm, json.dumps([node.describe() for node in nodes], indent=1) + "\n")
+            out.write(make_table(nodes, settings))
+            out.flush()
+            while True:
+                time.sleep(0.2)
+                for node in nodes:
+                    node.check_alive()
+        except _Stopped:
+            return 0
+        finally:
+            _stop(nodes)
+            farm.unlink(missing_ok=True)
+    return 0
+
+
+def check_ports_free(host: str) -> None:
+    """Raise DemoError when one of a node's addresses is taken, naming it."""
+    for kind, word, port in (
+        (socket.SOCK_DGRAM, "UDP", SIP_PORT),
+        (socket.SOCK_STREAM, "TCP", SIP_PORT),
+        (socket.SOCK_STREAM, "TCP", HTTP_PORT),
+    ):
+        with socket.socket(socket.AF_INET, kind) as trial:
+            if kind == socket.SOCK_STREAM:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((host, port))
+                if kind == socket.SOCK_STREAM:
+                    trial.listen(1)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise DemoError(f"{host}:{port} ({word}): {reason}; does another demo or SIP server run?") from None
+
+
+def make_table(nodes: list[DemoNode], settings: DemoSettings) -> str:
+    """What to point a phone at."""
+    rows = [("node", "SIP (UDP and TCP)", "metrics and health", "process")]
+    rows += [
+        (node.name, f"{node.host}:{SIP_PORT}", f"http://{node.host}:{HTTP_PORT}/", str(node.pid)) for node in nodes
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    first = nodes[0]
+    last_user = FIRST_USER + settings.users - 1
+    if settings.open:
+        users = "any user name, no password"
+    elif settings.users:
+        users = f"user {FIRST_USER} to {last_user}, password the same as the user name"
+    else:
+        users = "no users yet"
+    lines += [
+        "",
+        f"Point a phone at domain {settings.domain}, outbound proxy {first.host}:{SIP_PORT}, {users}.",
+        f"Look after it with: sipfarm status -c {first.config}",
+        "Ctrl-C ends it.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _start(nodes: list[DemoNode], settings: DemoSettings) -> None:
+    """Start all, and wait until all serve."""
+    for node in nodes:
+        node.write_config()
+        node.start()
+    deadline = time.monotonic() + START_SECONDS
+    for node in nodes:
+        while not node.is_ready():
+            node.check_alive()
+            if time.monotonic() > deadline:
+                raise DemoError(f"node {node.name} does not serve after {START_SECONDS:g} s; see {node.log}")
+            time.sleep(0.05)
+    if not settings.open:
+        nodes[0].add_users()
+
+
+def _stop(nodes: list[DemoNode]) -> None:
+    """End all nodes; a second signal must not leave one behind."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    for node in nodes:
+        node.ask_to_stop()
+    deadline = time.monotonic() + STOP_SECONDS
+    for node in nodes:
+        node.wait_stopped(deadline)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file so that whoever waits for it never reads half of it."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+@contextmanager
+def _directory(given: str | None) -> Iterator[Path]:
+    """The directory of the farm; a temporary one is removed at the end."""
+    if given is None:
+        with tempfile.TemporaryDirectory(prefix="sipfarm-") as made:
+            yield Path(made)
+        return
+    directory = Path(given).absolute()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoError(f"{directory}: {error.strerror}") from None
+    yield directory
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Within it, SIGINT and SIGTERM raise _Stopped; afterwards they do what they did."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Stopped
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except _Stopped:
+        return
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
+
+
+def _die_with_parent() -> None:
+    """In the child: be told to end when the demo is killed without a chance to do it itself (Linux)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,144 @@
+"""Orders of the console, carried out on a node that runs, and on one that does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from farm.admin.control import ROWS_AT_ONCE, Answer, Control, OrderError
+from farm.security.limits import Ban
+from tests.admin.fakes import NOW, FakeNode
+
+
+def order(control: Control, name: str, /, **fields: Any) -> Answer:
+    """The answer to an order that waits for nothing."""
+    running = control.run(name, fields)
+    with pytest.raises(StopIteration) as end:
+        running.send(None)
+    answer: Answer = end.value.value
+    return answer
+
+
+def refused(control: Control, name: str, /, **fields: Any) -> str:
+    with pytest.raises(OrderError) as caught:
+        control.run(name, fields).send(None)
+    return str(caught.value)
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    return FakeNode()
+
+
+@pytest.fixture
+def control(node: FakeNode) -> Control:
+    return Control(node, node)
+
+
+def test_a_user_is_added_changed_listed_and_removed(control: Control) -> None:
+    assert order(control, "add-user", name="bob", password="x") == {"name": "bob", "change": "added"}
+    assert refused(control, "add-user", name="bob", password="x") == "bob exists already"
+    assert order(control, "set-password", name="bob", password="y") == {"name": "bob", "change": "changed"}
+    assert order(control, "list-users") == {"users": [{"aor": "sip:bob@example.com", "disabled": False}]}
+    assert order(control, "remove-user", name="bob") == {"name": "bob", "change": "removed"}
+    assert refused(control, "remove-user", name="bob") == "bob is no user"
+    assert refused(control, "set-password", name="bob", password="y") == "bob is no user"
+    assert order(control, "list-users") == {"users": []}
+
+
+def test_a_user_is_disabled_and_served_again(control: Control) -> None:
+    order(control, "add-user", name="bob", password="x")
+    assert order(control, "disable-user", name="bob") == {"name": "bob", "change": "changed"}
+    assert order(control, "list-users") == {"users": [{"aor": "sip:bob@example.com", "disabled": True}]}
+    assert order(control, "enable-user", name="bob@example.com")["change"] == "changed"
+    assert order(control, "list-users") == {"users": [{"aor": "sip:bob@example.com", "disabled": False}]}
+    assert refused(control, "disable-user", name="nobody") == "nobody is no user"
+
+
+def test_no_answer_holds_a_password_or_a_hash(control: Control) -> None:
+    answers = [order(control, "add-user", name="bob", password="hunter2"), order(control, "list-users")]
+    answers.append(order(control, "locate", aor="bob"))
+    assert "hunter2" not in repr(answers)
+    assert "ha1" not in repr(answers)
+
+
+def test_a_user_of_a_foreign_domain_is_refused_in_words(control: Control) -> None:
+    assert refused(control, "add-user", name="bob@other.test", password="x") == (
+        "'other.test' is none of our domains (example.com)"
+    )
+
+
+def test_a_store_that_refuses_is_reported(node: FakeNode, control: Control) -> None:
+    node.store.full = True
+    assert refused(control, "add-user", name="bob", password="x") == "sip:bob@example.com was not stored (full)"
+
+
+def test_import_counts_and_names_bad_rows(control: Control) -> None:
+    rows = [[1, "a", "", "pa"], [2, "b", "other.test", "pb"], [3, "a", "example.com", "pc"]]
+    assert order(control, "import-users", rows=rows) == {
+        "added": 1,
+        "changed": 1,
+        "bad": [{"line": 2, "problem": "'other.test' is none of our domains (example.com)"}],
+    }
+
+
+@pytest.mark.parametrize("rows", [None, "x", [[1, "a", "b"]], [["1", "a", "", "p"]], [[1, 2, 3, 4]], [{}]])
+def test_import_refuses_what_is_no_row(control: Control, rows: object) -> None:
+    assert "row" in refused(control, "import-users", rows=rows)
+
+
+def test_import_takes_no_more_than_a_portion(control: Control) -> None:
+    rows = [[1, "a", "", "p"]] * (ROWS_AT_ONCE + 1)
+    assert refused(control, "import-users", rows=rows) == f"rows must be a list of at most {ROWS_AT_ONCE}"
+
+
+def test_status_tells_health(node: FakeNode, control: Control) -> None:
+    node.wrong = ["the journal cannot be written: disk full"]
+    answer = order(control, "status")
+    assert answer["name"] == "n1"
+    assert answer["ready"] is True
+    assert answer["problems"] == node.wrong
+
+
+def test_locate_tells_strangers_known_and_registered_apart(node: FakeNode, control: Control) -> None:
+    aor = "sip:bob@example.com"
+    assert order(control, "locate", aor="bob") == {"aor": aor, "known": False, "contacts": []}
+    order(control, "add-user", name="bob", password="x")
+    assert order(control, "locate", aor="bob") == {"aor": aor, "known": True, "contacts": []}
+    node.bindings[aor] = [{"contact": "sip:bob@192.0.2.1", "q": 1.0, "received": "", "call_id": "c", "path": []}]
+    assert order(control, "locate", aor=aor) == {
+        "aor": aor,
+        "known": True,
+        "contacts": [{"contact": "sip:bob@192.0.2.1", "q": 1.0}],
+    }
+
+
+def test_bindings_are_shown_whole_and_removed(node: FakeNode, control: Control) -> None:
+    aor = "sip:bob@example.com"
+    node.bindings[aor] = [{"contact": "sip:bob@192.0.2.1", "call_id": "c"}]
+    assert order(control, "show-bindings", aor="bob") == {"aor": aor, "bindings": node.bindings[aor]}
+    assert order(control, "remove-bindings", aor="bob") == {"aor": aor, "removed": 1}
+    assert order(control, "show-bindings", aor="bob") == {"aor": aor, "bindings": []}
+
+
+def test_bans_are_listed_and_lifted(node: FakeNode, control: Control) -> None:
+    node.banned = [Ban("192.0.2.7", "auth-failures", NOW + 12.4)]
+    assert order(control, "list-bans") == {
+        "bans": [{"source": "192.0.2.7", "reason": "auth-failures", "ends_in": 12}],
+    }
+    assert order(control, "lift-ban", source="192.0.2.7") == {"source": "192.0.2.7", "lifted": True}
+    assert refused(control, "lift-ban", source="192.0.2.7") == "192.0.2.7 is not banned"
+
+
+def test_wrong_orders_are_refused_in_words(control: Control) -> None:
+    assert refused(control, "run") == "'run' is no order"
+    assert refused(control, "add-user", name="bob") == "password is missing or no text"
+    assert refused(control, "locate", aor=3) == "aor is missing or no text"
+
+
+def test_a_node_that_does_not_run_takes_orders_about_users_only(node: FakeNode) -> None:
+    control = Control(node, None)
+    assert order(control, "add-user", name="bob", password="x")["change"] == "added"
+    for name, fields in (("status", {}), ("locate", {"aor": "bob"}), ("list-bans", {}), ("lift-ban", {"source": "x"})):
+        assert refused(control, name, **fields) == "the node is not running"

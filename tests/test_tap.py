@@ -1,0 +1,234 @@
+"""What twistd gets from us: the plugin, the options, our log lines, and one line when a start fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.application import service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher
+from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from farm.config import Config, LogSettings, load
+from farm.sources import ConfigError
+from farm.systemd import Systemd
+from farm.tap import HeldLog, Node, Options, make_line, make_observer
+
+
+def config_of(folder: Path, more: str = "") -> Config:
+    path = folder / "node.toml"
+    path.write_text(f'[node]\nname = "n1"\nstate_dir = "."\n[sip]\ndomains = ["example.com"]\n{more}')
+    return load(path)
+
+
+def make_node(config: Config, *, own_logs: bool = False) -> Node:
+    return Node(config, Systemd({}, 1), Clock(), own_logs=own_logs)
+
+
+def test_twistd_finds_the_plugin() -> None:
+    (plugin,) = [found for found in getPlugins(service.IServiceMaker) if found.tapname == "sipfarm"]
+    assert plugin.options is Options
+    package = Path(__file__).parent.parent / "twisted"
+    assert not list(package.rglob("__init__.py")), "they would hide Twisted itself"
+
+
+def test_options_load_the_configuration_with_what_is_set_over_it(tmp_path: Path) -> None:
+    config_of(tmp_path)
+    options = Options()
+    options.parseOptions(["-c", str(tmp_path / "node.toml"), "-s", "auth.open=true", "--set", "node.name=n7"])
+    assert options.loaded.auth.open
+    assert options.loaded.node.name == "n7"
+
+
+def test_a_wrong_configuration_ends_with_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        Options().parseOptions(["-c", str(tmp_path / "absent.toml")])
+    assert end.value.code == f"sipfarm: {tmp_path}/absent.toml: cannot be read: No such file or directory"
+    with pytest.raises(SystemExit) as end:
+        Options().parseOptions([])
+    assert end.value.code == "sipfarm: say which configuration to use: twistd sipfarm -c node.toml"
+
+
+class Failing(service.Service):
+    """A service that does not start."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def startService(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            CannotListenError("127.0.0.1", 5060, OSError(98, "Address already in use")),
+            "cannot listen on 127.0.0.1:5060: Address already in use",
+        ),
+        (
+            CannotListenError(None, "/run/control.sock", "Cannot acquire lock"),
+            "cannot listen on /run/control.sock: Cannot acquire lock",
+        ),
+        (PermissionError(13, "Permission denied", "/var/lib/sipfarm"), "/var/lib/sipfarm: Permission denied"),
+        (OSError("no room"), "no room"),
+        (ConfigError("is wrong", where="node.toml", line=3, key="sip.listen"), "node.toml:3: sip.listen: is wrong"),
+    ],
+)
+def test_a_start_that_fails_is_one_line_and_exit_1(
+    tmp_path: Path, error: Exception, line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node(config_of(tmp_path), own_logs=False)
+    Failing(error).setServiceParent(node)
+    with capfd.disabled(), pytest.MonkeyPatch.context() as patch:
+        stream = open(tmp_path / "stderr", "w+")  # noqa: SIM115
+        patch.setattr("sys.__stderr__", stream)
+        with pytest.raises(SystemExit) as end:
+            node.startService()
+        stream.close()
+    assert end.value.code == 1
+    assert (tmp_path / "stderr").read_text() == f"sipfarm: {line}\n"
+
+
+def test_a_bug_at_start_keeps_its_trace(tmp_path: Path) -> None:
+    node = make_node(config_of(tmp_path), own_logs=False)
+    Failing(ZeroDivisionError()).setServiceParent(node)
+    with pytest.raises(ZeroDivisionError):
+        node.startService()
+
+
+class Slow(service.Service):
+    """A service that takes until `ended` fires to stop."""
+
+    def __init__(self) -> None:
+        self.ended: Deferred[None] = Deferred()
+
+    def stopService(self) -> Deferred[None]:
+        return self.ended
+
+
+class Heard(Systemd):
+    """Notes what systemd would hear."""
+
+    __slots__ = ("states",)
+
+    def __init__(self, watchdog_seconds: float) -> None:
+        super().__init__({}, 1)
+        self.watchdog_seconds = watchdog_seconds
+        self.states: list[bytes] = []
+
+    def _notify(self, state: bytes) -> None:
+        self.states.append(state)
+
+
+def test_systemd_hears_that_the_node_serves_and_is_alive_until_the_last_call_has_ended(tmp_path: Path) -> None:
+    systemd, clock, slow = Heard(30.0), Clock(), Slow()
+    node = Node(config_of(tmp_path), systemd, clock, own_logs=False)
+    slow.setServiceParent(node)
+    node.startService()
+    assert systemd.states == [b"READY=1", b"WATCHDOG=1"]
+    clock.pump([15.0] * 2)
+    assert systemd.states[2:] == [b"WATCHDOG=1"] * 2
+    stopped = node.stopService()
+    clock.advance(15.0)
+    assert systemd.states[4:] == [b"STOPPING=1", b"WATCHDOG=1"]
+    slow.ended.callback(None)
+    assert stopped.called
+    assert not clock.getDelayedCalls()
+
+
+def test_a_start_that_fails_is_not_ready(tmp_path: Path) -> None:
+    systemd = Heard(0.0)
+    node = Node(config_of(tmp_path), systemd, Clock(), own_logs=False)
+    Failing(ZeroDivisionError()).setServiceParent(node)
+    with pytest.raises(ZeroDivisionError):
+        node.startService()
+    assert systemd.states == []
+
+
+def test_the_application_gets_our_log_held_back_until_the_node_runs(tmp_path: Path) -> None:
+    application: Any = service.Application("sipfarm")
+    config = config_of(tmp_path, '[log]\nfile = "node.log"\n')
+    node = make_node(config, own_logs=True)
+    node.setServiceParent(application)
+    observer = application.getComponent(ILogObserver)
+    log = Logger("farm.x", observer=LogPublisher(observer))
+    log.info("before {count}", count=1)
+    assert (tmp_path / "node.log").read_text() == ""
+    node.startService()
+    log.info("after", reason="bad-via")
+    lines = [json.loads(line) for line in (tmp_path / "node.log").read_text().splitlines()]
+    assert [(line["message"], line["place"], line["node"]) for line in lines] == [
+        ("before 1", "farm.x", "n1"),
+        ("after", "farm.x", "n1"),
+    ]
+    assert lines[1]["reason"] == "bad-via"
+
+
+def test_logs_that_twistd_was_told_to_write_are_left_to_it(tmp_path: Path) -> None:
+    application: Any = service.Application("sipfarm")
+    make_node(config_of(tmp_path), own_logs=False).setServiceParent(application)
+    assert application.getComponent(ILogObserver, None) is None
+
+
+def test_levels_below_the_configured_one_are_left_out(tmp_path: Path) -> None:
+    observer = make_observer(config_of(tmp_path, '[log]\nfile = "node.log"\nlevel = "warn"\nformat = "text"\n'))
+    log = Logger("farm.x", observer=LogPublisher(observer))
+    log.info("quiet")
+    log.warn("loud")
+    text = (tmp_path / "node.log").read_text()
+    assert "quiet" not in text
+    assert text.endswith(" warn     farm.x: loud\n")
+
+
+def test_message_bytes_in_an_event_are_never_a_format_string() -> None:
+    event: LogEvent = {
+        "log_level": LogLevel.info,
+        "log_namespace": "farm.x",
+        "log_format": "refused {detail}",
+        "log_time": 0.0,
+        "detail": "{log_source.__class__} %s {0}\r\n",
+    }
+    line = json.loads(make_line(event, LogSettings(), "n1"))
+    assert line["message"] == "refused {log_source.__class__} %s {0}\r\n"
+    assert line["detail"] == "{log_source.__class__} %s {0}\r\n"
+
+
+def test_a_failure_brings_its_trace() -> None:
+    try:
+        raise ValueError("oops")
+    except ValueError:
+        failure = Failure()
+    event: LogEvent = {"log_level": LogLevel.critical, "log_format": "bad", "log_failure": failure, "log_time": 0.0}
+    line = json.loads(make_line(event, LogSettings(), "n1"))
+    assert line["level"] == "critical"
+    assert "ValueError: oops" in line["trace"]
+
+
+@implementer(ILogObserver)
+class Recorder:
+    """Notes events."""
+
+    def __init__(self) -> None:
+        self.events: list[LogEvent] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        self.events.append(event)
+
+
+def test_a_held_log_hands_on_in_order_once_released() -> None:
+    recorder = Recorder()
+    held = HeldLog(recorder)
+    held({"n": 1})
+    assert recorder.events == []
+    held.release()
+    held.release()
+    held({"n": 2})
+    assert recorder.events == [{"n": 1}, {"n": 2}]
