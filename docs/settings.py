@@ -1,0 +1,96 @@
+"""Makes `configuration.md` from the settings and the texts below them: `make docs`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from farm import settings
+from farm.settings import REPEATED, SECTIONS
+
+HEAD: Final = """\
+# Configuration
+
+A node reads one [TOML](https://toml.io) file, then `conf.d/*.toml` beside it in the order of their names, then
+environment variables, then options; what comes later wins, except that `[[routes]]` and `[[gateways]]` of several files
+add up.
+
+| source | example |
+|---|---|
+| file | `twistd -n sipfarm -c /etc/sipfarm/node.toml` |
+| drop-in | `/etc/sipfarm/conf.d/10-auth.toml` |
+| environment | `SIPFARM__SIP__DOMAINS=example.com,example.net` (lists with commas, or as in TOML) |
+| option | `twistd -n sipfarm -c node.toml --set auth.open=true` |
+
+Unknown keys are refused, and the nearest right one is named. `sipfarm check FILE` tells what is wrong before a start
+does. Secrets are never settings: they are named by file. A documented example is
+[deploy/node.toml](../deploy/node.toml).
+"""
+
+
+def read_texts() -> dict[tuple[str, str], str]:
+    """The text below each field, by class and field, and under "" that of the class."""
+    texts: dict[tuple[str, str], str] = {}
+    for node in ast.parse(inspect.getsource(settings)).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        texts[node.name, ""] = inspect.cleandoc(ast.get_docstring(node) or "")
+        for field, below in zip(node.body, node.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                texts[node.name, field.target.id] = " ".join(str(below.value.value).split())
+    return texts
+
+
+def make_page() -> str:
+    """The whole page."""
+    texts = read_texts()
+    lines = [HEAD]
+    for section, kind in SECTIONS.items():
+        lines += [f"## [[{section}]]" if section in REPEATED else f"## [{section}]", "", texts[kind.__name__, ""], ""]
+        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+        hints = get_type_hints(kind, include_extras=True)
+        for field in msgspec.structs.fields(kind):
+            default = "needed" if field.default is msgspec.NODEFAULT else f"`{_toml(field.default)}`"
+            text = texts[kind.__name__, field.name].replace("|", "\\|")
+            lines.append(f"| `{field.name}` | {_describe(hints[field.name])} | {default} | {text} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _describe(kind: Any) -> str:
+    """A type in words, with its limits."""
+    if get_origin(kind) is Annotated:
+        base, meta = get_args(kind)
+        limits = [
+            f"{sign} {limit:g}"
+            for sign, limit in (("≥", meta.ge), (">", meta.gt), ("≤", meta.le), ("<", meta.lt))
+            if limit is not None
+        ]
+        return " ".join([_describe(base), *limits])
+    if get_origin(kind) is Literal:
+        return " or ".join(f"`{_toml(choice)}`" for choice in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"list of {_describe(get_args(kind)[0])}"
+    return {str: "text", int: "whole number", float: "number", bool: "true or false"}[kind]
+
+
+def _toml(value: object) -> str:
+    """A default as it would stand in a file."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(make_page())
