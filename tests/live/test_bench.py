@@ -1,0 +1,31 @@
+"""The benchmark runs, and its figures are of runs in which nothing failed. No figure is a test."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Program
+from tests.support.tools import need
+
+
+@pytest.mark.parametrize("load", ["digest", "call"])
+def test_the_benchmark_measures_both_servers(hosts: Callable[[int], list[str]], tmp_path: Path, load: str) -> None:
+    need("sipp", "kamailio")
+    root = Path(__file__).resolve().parents[2]
+    report = tmp_path / "results.json"
+    rate = {"digest": "1500", "call": "300"}[load]
+    command = [sys.executable, "-m", "bench.run", load, "--rounds", "1", "--seconds", "1", "--rate", rate]
+    bench = Program([*command, "--json", str(report), "--hosts", *hosts(3)], tmp_path / "bench.log", directory=root)
+    try:
+        assert bench.wait(120) == 0, bench.output()
+    finally:
+        bench.kill()
+    (row,) = json.loads(report.read_text())["loads"]
+    assert row["load"] == load
+    assert row["ratio"] > 0
+    assert all(one["failed"] == 0 for rounds in row["rounds"].values() for one in rounds)
