@@ -1,0 +1,147 @@
+"""`make bench`: start each server in turn, load it, and print what an operation costs it, side by side.
+
+For each load the servers take turns, A B A B, each time a fresh process. A run in which SIPp saw failures does not
+count: the load starts again for both at half the rate. The figure of a server is the mean of its rounds; the ratio is
+sipfarm's over Kamailio's of the same command. Absolute times hold for one machine and one run only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from bench.loads import LOADS, Hosts, Load, Measured, measure
+from bench.servers import Kamailio, Server, Sipfarm, require_free
+
+RESULTS = Path(__file__).resolve().parent / "results.json"
+_ATTEMPTS = 3
+
+
+def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    names = [load.name for load in LOADS]
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description="CPU an operation, sipfarm and Kamailio")
+    parser.add_argument("loads", nargs="*", metavar="LOAD", help=f"of {', '.join(names)}; default: all")
+    parser.add_argument("--seconds", type=float, default=9.0, help="measured time of a run (default 9)")
+    parser.add_argument("--rounds", type=int, default=2, help="times that each server takes its turn (default 2)")
+    parser.add_argument("--rate", type=int, default=0, help="operations a second instead of each load's own")
+    parser.add_argument("--only", choices=["sipfarm", "kamailio"], help="measure one server, without a ratio")
+    parser.add_argument("--store", choices=["sqlite", "memory"], default="sqlite", help="sipfarm's journal")
+    parser.add_argument("--children", type=int, default=1, help="Kamailio's UDP workers (default 1)")
+    parser.add_argument("--bare", action="store_true", help="Kamailio without Max-Forwards and sanity checks")
+    parser.add_argument(
+        "--hosts",
+        nargs=3,
+        metavar=("SERVER", "CALLER", "CALLEE"),
+        default=["127.0.0.2", "127.0.0.3", "127.0.0.4"],
+        help="loopback addresses of the three parties, which use port 5060 (default 127.0.0.2, .3, .4)",
+    )
+    parser.add_argument("--json", type=Path, default=RESULTS, help=f"file of all figures (default {RESULTS})")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.loads) - set(names))
+    if unknown:
+        parser.error(f"no load {unknown[0]!r}; there are {', '.join(names)}")
+    return options
+
+
+def run_load(
+    load: Load, servers: Sequence[Server], hosts: Hosts, options: argparse.Namespace
+) -> tuple[int, dict[str, list[Measured]]]:
+    """Measure all rounds of one load at a rate that every server carries; the rate, and the figures by server."""
+    rate = options.rate or load.rate
+    for attempt in range(_ATTEMPTS):
+        figures: dict[str, list[Measured]] = {server.name: [] for server in servers}
+        complete, hopeless = True, False
+        for number in range(options.rounds):
+            for server in servers:
+                figure = _run_once(load, server, hosts, rate, options.seconds)
+                figures[server.name].append(figure)
+                print(
+                    f"  {load.name:8} {server.name:8} round {number + 1}: {figure.microseconds:7.1f} µs, "
+                    f"{figure.operations} operations at {rate}/s, {figure.failed} failed, "
+                    f"{figure.retransmissions} retransmissions, {figure.resident_bytes / 1e6:.0f} MB",
+                    flush=True,
+                )
+                if not figure.counts:
+                    print(f"  does not count\n{figure.complaint}", flush=True)
+                    complete = False
+                    # Half of all operations failing is no question of the rate.
+                    hopeless = figure.failed * 2 > figure.operations
+                    break
+            if not complete:
+                break
+        if complete or hopeless or attempt == _ATTEMPTS - 1:
+            break
+        rate //= 2
+    return rate, figures
+
+
+def _run_once(load: Load, server: Server, hosts: Hosts, rate: int, seconds: float) -> Measured:
+    for host in hosts:
+        require_free(host)
+    with tempfile.TemporaryDirectory(prefix="sipfarm-bench-") as name:
+        program = server.start(hosts.server, load.digest, Path(name))
+        try:
+            return measure(load, program, hosts, rate, seconds, Path(name))
+        finally:
+            program.stop()
+
+
+def summarize(load: Load, rate: int, figures: dict[str, list[Measured]]) -> dict[str, Any]:
+    """One row of the table: the means of the rounds that count, None for a server that has none, and the ratio."""
+    means = {
+        name: fmean(one.microseconds for one in rounds) if rounds and all(one.counts for one in rounds) else None
+        for name, rounds in figures.items()
+    }
+    ours, theirs = means.get("sipfarm"), means.get("kamailio")
+    return {
+        "load": load.name,
+        "title": load.title,
+        "rate": rate,
+        "microseconds": means,
+        "ratio": ours / theirs if ours and theirs else None,
+        "rounds": {name: [one._asdict() for one in rounds] for name, rounds in figures.items()},
+    }
+
+
+def print_table(rows: Sequence[dict[str, Any]], servers: Sequence[Server]) -> None:
+    """The table as Markdown, ready for the README."""
+
+    def cell(value: float | None, form: str) -> str:
+        return format(value, form) if value is not None else "–"
+
+    print("\n| load | at | " + " | ".join(f"{server.name} µs" for server in servers) + " | ratio |")
+    print("|---|---|" + "---|" * (len(servers) + 1))
+    for row in rows:
+        cells = " | ".join(cell(row["microseconds"][server.name], ".1f") for server in servers)
+        print(f"| {row['title']} | {row['rate']}/s | {cells} | {cell(row['ratio'], '.2f')} |")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and print; 0 when every figure counts, 1 when some do not."""
+    options = parse_options(arguments)
+    hosts = Hosts(*options.hosts)
+    everyone: tuple[Server, ...] = (Kamailio(options.children, options.bare), Sipfarm(options.store))
+    servers = [server for server in everyone if options.only in (None, server.name)]
+    versions = {server.name: server.version() for server in servers}
+    print("\n".join(versions.values()), flush=True)
+    started = time.monotonic()
+    chosen = [load for load in LOADS if not options.loads or load.name in options.loads]
+    rows = [summarize(load, *run_load(load, servers, hosts, options)) for load in chosen]
+    print_table(rows, servers)
+    report = {"versions": versions, "machine": platform.platform(), "seconds": options.seconds, "loads": rows}
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"\n{time.monotonic() - started:.0f} s; all figures in {options.json}")
+    return 0 if all(figure is not None for row in rows for figure in row["microseconds"].values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
