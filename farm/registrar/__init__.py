@@ -2,7 +2,8 @@
 
 A REGISTER ends here. Read in this order:
 
-- `binding.py`    the record of an address-of-record: bindings that merge, lapse and stay removed
+- `record.py`     the record of an address-of-record, as values
+- `binding.py`    what such records come to: bindings that merge, lapse and stay removed
 - `asked.py`      what a REGISTER asks for, read once
 - `registrar.py`  §10.3 step by step, with Path (RFC 3327), Service-Route (RFC 3608) and instances (RFC 5626 §6)
 - `location.py`   finding, changing and listing those records in the store

@@ -15,7 +15,8 @@ from typing import Final
 
 import msgspec
 
-from farm.registrar.binding import Entry, Record, find_entry, value_of
+from farm.registrar.binding import find_entry, value_of
+from farm.registrar.record import Entry, Record
 from farm.sip.address import parse_address
 from farm.sip.grammar import unquote, write_params
 from farm.sip.headers import STAR, contact_expires, parse_lifetime, paths, quality, supported

@@ -30,6 +30,7 @@ from typing import Final
 
 import msgspec
 
+from farm.registrar.record import EMPTY, NO_FLOOR, Contact, Entry, Record, Register
 from farm.sip.hop import Hop
 
 KIND: Final = "registration"
@@ -37,59 +38,8 @@ RECORD_BYTES: Final = 65_536
 CALL_IDS: Final = 4
 OUTLIVES_SECONDS: Final = 60
 
-NO_FLOOR: Final = (0, -1)
-
 _NEVER: Final = float("inf")
 _NEVER_MS: Final = 2**62
-
-
-class Contact(msgspec.Struct, array_like=True, gc=False):
-    """What the UA said of a contact. `uri` is "" where it is the binding's key. `params` are the Contact parameters as
-    written, without those that have a field of their own; `q` is in thousandths, -1 when not said."""
-
-    uri: str
-    params: str = ""
-    q: int = -1
-    instance: str = ""
-    reg_id: int = 0
-    user_agent: str = ""
-    path: tuple[str, ...] = ()
-    received: Hop | None = None
-
-
-class Register(msgspec.Struct, array_like=True, gc=False):
-    """One update of a binding. `stamp` and `node` order it among all others; `granted` seconds from `at` it lapses; no
-    `contact`: it removes."""
-
-    call_id: str
-    cseq: int
-    stamp: int
-    node: int
-    at: int
-    granted: int = 0
-    contact: Contact | None = None
-
-
-class Entry(msgspec.Struct, array_like=True, gc=False):
-    """A binding: its key and its registers, the latest stamp first. Registers at or under `floor`, which is a (stamp,
-    node), are forgotten. `winner` is the place of the register that counts: the latest of those that have the highest
-    CSeq of their Call-ID."""
-
-    key: str
-    registers: list[Register]
-    floor: tuple[int, int] = NO_FLOOR
-    winner: int = 0
-
-
-class Record(msgspec.Struct, array_like=True, gc=False):
-    """All bindings of an address-of-record, in the order of their keys; `floor` was raised at `floor_at`."""
-
-    entries: list[Entry]
-    floor: int = 0
-    floor_at: int = 0
-
-
-EMPTY: Final = Record([])
 
 
 def value_of(entry: Entry) -> Register:

@@ -12,19 +12,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Protocol
 
-from farm.registrar.binding import (
-    EMPTY,
-    KIND,
-    Binding,
-    Entry,
-    Record,
-    Register,
-    RegistrationKind,
-    bindings_of,
-    find_register,
-    is_alive,
-    value_of,
-)
+from farm.registrar.binding import KIND, Binding, RegistrationKind, bindings_of, find_register, is_alive, value_of
+from farm.registrar.record import EMPTY, Entry, Record, Register
 
 
 class Refusal(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from farm.registrar.asked import Asked, AskedContact, find_received, read_contact
-from farm.registrar.binding import EMPTY, Contact, Entry, Record, Register, find_entry
+from farm.registrar.binding import find_entry
+from farm.registrar.record import EMPTY, Contact, Entry, Record, Register
 from farm.sip.hop import Hop
 from farm.sip.message import Request
 from farm.sip.status import SipError

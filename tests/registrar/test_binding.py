@@ -10,12 +10,6 @@ from hypothesis import strategies as st
 
 from farm.registrar.binding import (
     CALL_IDS,
-    EMPTY,
-    NO_FLOOR,
-    Contact,
-    Entry,
-    Record,
-    Register,
     RegistrationKind,
     bindings_of,
     find_register,
@@ -25,6 +19,7 @@ from farm.registrar.binding import (
     settle,
     value_of,
 )
+from farm.registrar.record import EMPTY, NO_FLOOR, Contact, Entry, Record, Register
 from farm.sip.hop import Hop
 
 URI = "sip:alice@192.0.2.1"

@@ -11,8 +11,9 @@ from farm.overlay.journal import Batch, Journal
 from farm.overlay.local import LocalStore
 from farm.overlay.scribe import restore
 from farm.overlay.store import Full, Store
-from farm.registrar.binding import EMPTY, RegistrationKind, bindings_of
+from farm.registrar.binding import RegistrationKind, bindings_of
 from farm.registrar.location import Location
+from farm.registrar.record import EMPTY
 from tests.registrar.desk import AOR, Desk
 
 PHONE = "<sip:alice@192.0.2.101:5060>"
