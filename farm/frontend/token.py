@@ -4,11 +4,11 @@ Each carries a MAC under the node's secret, so that what comes back can be told 
 
 - a **branch** is `z9hG4bK`, an unguessable part, a loop part and the MAC of both. The loop part (RFC 5393 §4.2.1) is a
   keyed hash of all that decides where a request goes; a request that brings its own loop part back has looped. The
-  MAC lets a response that no transaction matches be forwarded only if its request really went through here.
+  MAC, which covers the Via below ours too, lets a response that no transaction matches be forwarded only to where its
+  request really came from.
 - a **route** is the user part of our Record-Route URI: sealed (AES-GCM, the Call-ID as associated data), it holds the
-  flows of the caller and the callee where one of them can only be reached that way, and a hash of the From tag, which
-  tells the direction of a later request. A request inside the dialog brings it back in its Route, which proves that
-  we let the dialog's first request through; without it, a To tag proves nothing.
+  flows of the caller and the callee where one of them can only be reached that way, and hashes of the facts by which
+  a later request of the dialog is known (`proxy/dialog`).
 
 The secret outlives restarts, so dialogs do too. MACs are BLAKE2b keyed, cut to 72 bits: forging one takes 2^71
 packets, and the message stays short.
@@ -19,10 +19,10 @@ from __future__ import annotations
 import os
 import random
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import Final, NamedTuple
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -39,6 +39,8 @@ _MIN_ROUTE: Final = 38  # nonce and seal of nothing
 _MAX_ROUTE: Final = 400
 _BRANCH: Final = b"sipfarm-branch"
 _ROUTE: Final = b"sipfarm-route"
+_FACT: Final = b"sipfarm-fact"
+_FACT_BYTES: Final = 4  # keyed, so that a text of the same hash cannot be looked for, only guessed
 
 
 class Tokens:
@@ -50,6 +52,7 @@ class Tokens:
         key = blake2b(secret, digest_size=32, person=b"sipfarm-tokens").digest()
         # Copying a keyed state is half the price of keying one.
         self._branch_mac = blake2b(_BRANCH, digest_size=_MAC_BYTES, key=key)
+        self._fact_mac = blake2b(_FACT, digest_size=_FACT_BYTES, key=key)
         self._seal = AESGCM(blake2b(_ROUTE, digest_size=32, key=key).digest())
         self._draws = Draws(rng)
 
@@ -61,27 +64,31 @@ class Tokens:
             mac.update(b"\0")
         return _text(mac.digest())
 
-    def make_branch(self, loop_part: str) -> str:
-        """A branch that no other request has."""
+    def make_branch(self, loop_part: str, onward: str = "") -> str:
+        """A branch that no other request has; `onward` is the Via that a response goes to next, "" if it ends here."""
         body = self._draws.make_text() + loop_part
-        mac = self._branch_mac.copy()
-        mac.update(body.encode("ascii"))
-        return f"{MAGIC_COOKIE}{body}{_text(mac.digest())}"
+        return f"{MAGIC_COOKIE}{body}{self._make_mac(body, onward)}"
 
-    def is_branch(self, branch: str) -> bool:
-        """Whether we made that branch."""
+    def is_branch(self, branch: str, onward: str) -> bool:
+        """Whether we made that branch, for a request whose top Via was `onward`."""
         body = branch[len(MAGIC_COOKIE) : -_MAC_CHARS]
         if not branch.isascii() or not branch.startswith(MAGIC_COOKIE) or len(body) != 16 + _LOOP_CHARS:
             return False
+        return compare_digest(self._make_mac(body, onward), branch[-_MAC_CHARS:])
+
+    def _make_mac(self, body: str, onward: str) -> str:
         mac = self._branch_mac.copy()
         mac.update(body.encode("ascii"))
-        return compare_digest(_text(mac.digest()), branch[-_MAC_CHARS:])
+        mac.update(_foreign(onward))
+        return _text(mac.digest())
 
-    def make_route(self, call_id: str, from_tag: str, caller: Hop | None, callee: Hop | None) -> str:
-        """The user part of our Record-Route in the dialog that a request with that Call-ID and From tag opens."""
-        sealed = "\n".join((_hash_tag(from_tag), _write_hop(caller), _write_hop(callee)))
+    def make_route(self, call_id: str, facts: Sequence[str], caller: Hop | None, callee: Hop | None) -> str:
+        """The user part of our Record-Route in the dialog that a request with that Call-ID opens."""
+        hashes = b"".join([self._hash_fact(number, text) for number, text in enumerate(facts)])
+        flows = f"{_write_hop(caller)}\n{_write_hop(callee)}" if caller or callee else ""
         nonce = os.urandom(_NONCE_BYTES)
-        return _text(nonce + self._seal.encrypt(nonce, sealed.encode("ascii"), _foreign(call_id))).rstrip("=")
+        sealed = self._seal.encrypt(nonce, bytes((len(facts),)) + hashes + flows.encode("ascii"), _foreign(call_id))
+        return _text(nonce + sealed).rstrip("=")
 
     def open_route(self, user: str, call_id: str) -> RouteToken | None:
         """What we put into a Record-Route of that dialog, None when `user` is not ours or another dialog's."""
@@ -89,27 +96,43 @@ class Tokens:
             return None
         try:
             packed = urlsafe_b64decode(user + "=" * (-len(user) % 4))
-            text = self._seal.decrypt(packed[:_NONCE_BYTES], packed[_NONCE_BYTES:], _foreign(call_id))
-            tag, caller, callee = text.decode("ascii").split("\n")
-            return RouteToken(tag, _read_hop(caller), _read_hop(callee))
+            opened = self._seal.decrypt(packed[:_NONCE_BYTES], packed[_NONCE_BYTES:], _foreign(call_id))
+            end = 1 + opened[0] * _FACT_BYTES
+            caller, _, callee = opened[end:].decode("ascii").partition("\n")
+            return RouteToken(self, opened[1:end], _read_hop(caller), _read_hop(callee))
         except (InvalidTag, ValueError):  # a stranger's, or of a version that wrote it otherwise
             return None
 
+    def is_fact(self, hashes: bytes, number: int, text: str) -> bool:
+        """Whether the fact of that number in an opened route is `text`; no fact is the empty text."""
+        if not text or number < 0:
+            return False
+        at = number * _FACT_BYTES
+        return compare_digest(hashes[at : at + _FACT_BYTES], self._hash_fact(number, text))
 
-class RouteToken(NamedTuple):
-    """An opened route: the hash of the caller's tag, and the flows of both sides, None where the contact serves."""
-
-    caller_tag: str
-    caller: Hop | None
-    callee: Hop | None
-
-    def flow_for(self, from_tag: str) -> Hop | None:
-        """The flow that a request of the dialog takes, by who sends it."""
-        return self.callee if _hash_tag(from_tag) == self.caller_tag else self.caller
+    def _hash_fact(self, number: int, text: str) -> bytes:
+        if not text:
+            return bytes(_FACT_BYTES)
+        mac = self._fact_mac.copy()
+        mac.update(b"%d " % number)
+        mac.update(_foreign(text))
+        return mac.digest()
 
 
-def _hash_tag(tag: str) -> str:
-    return blake2b(_foreign(tag), digest_size=4).hexdigest()
+class RouteToken:
+    """An opened route: the hashes of its facts, and the flows of both sides, None where the contact serves."""
+
+    __slots__ = ("_hashes", "_tokens", "callee", "caller")
+
+    def __init__(self, tokens: Tokens, hashes: bytes, caller: Hop | None, callee: Hop | None) -> None:
+        self.caller = caller
+        self.callee = callee
+        self._tokens = tokens
+        self._hashes = hashes
+
+    def holds(self, index: int, text: str) -> bool:
+        """Whether the fact of that number is this text."""
+        return self._tokens.is_fact(self._hashes, index, text)
 
 
 def _write_hop(hop: Hop | None) -> str:

@@ -4,6 +4,7 @@ Read in the order a request travels:
 
 - `proxy.py`     the front door: REGISTER to the registrar, OPTIONS for us, everything else through the steps
 - `domains.py`   which names are ours
+- `dialog.py`    what our Record-Route remembers of a dialog, and what that allows later
 - `request.py`   validation (§16.3) and route information (§16.4)
 - `admission.py` who may: challenges (§16.3 step 6, §22.3), no relaying between strangers
 - `targets.py`   the target set (§16.5)

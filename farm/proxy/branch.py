@@ -61,6 +61,7 @@ class Branch:
         "_last",
         "_next",
         "_reason",
+        "_spares",
         "_target",
         "_uri_text",
         "_where",
@@ -69,15 +70,12 @@ class Branch:
 
     def __init__(self, context: ResponseContext, target: Target, breadth: int) -> None:
         self._context = context
-        self._target = target
         self._breadth = breadth
-        self._uri_text = target.uri_text
         self._where = ""  # the configured next hop being tried, "" when the URI says by itself where it goes
-        self._hops: list[Hop] = [] if target.hop is None else [target.hop]
+        self._hops: list[Hop] = []
         self._next: list[tuple[str, str]] = []  # where to look for hops, and the Request-URI that goes there
-        if target.hop is None or _may_listen(target.uri_text, target.hop):
-            # A connection that a contact was registered on may be gone; the contact itself may be reached anew.
-            self._next.extend(target.next_hops or (("", target.uri_text),))
+        self._spares = list(target.spares)
+        self._aim(target)
         self._hop: Hop | None = None
         self._attempt: ClientTransaction | None = None
         self._asked = False  # a CANCEL went out for this attempt
@@ -88,6 +86,15 @@ class Branch:
         self.ended = False
 
     # Towards the target
+
+    def _aim(self, target: Target) -> None:
+        self._target = target
+        self._uri_text = target.uri_text
+        if target.hop is not None:
+            self._hops.append(target.hop)
+        if target.hop is None or _may_listen(target.uri_text, target.hop):
+            # A connection that a contact was registered on may be gone; the contact itself may be reached anew.
+            self._next.extend(target.next_hops or (("", target.uri_text),))
 
     def start(self, now: float) -> None:
         """Try the first hop."""
@@ -103,7 +110,10 @@ class Branch:
                     self._send(self._hops.pop(0), now)
                     return
                 if not self._next:
-                    break
+                    if not self._spares:
+                        break
+                    self._aim(self._spares.pop(0))
+                    continue
                 self._where, self._uri_text = self._next.pop(0)
                 uri = parse_uri(self._where or next_hop_of(passage.route, self._uri_text, self._target.path))
                 found = means.next_hops.locate(uri, now, size_of(passage.request))
@@ -184,8 +194,8 @@ class Branch:
             self._settle()
             context.receive_success(self, response, now)
         elif transaction is self._attempt and not self.ended:
-            if status == 503 and (self._hops or self._next) and not self._cancelled:
-                self._fail_hop("status-503", response, now)
+            if status in (430, 503) and (self._hops or self._next or self._spares) and not self._cancelled:
+                self._fail_hop("status-503" if status == 503 else "flow-failed", response, now)
             else:
                 self._end(response, now)
 
@@ -197,7 +207,9 @@ class Branch:
     def receive_transport_error(self, transaction: ClientTransaction, now: float) -> None:
         """As a 503 (§16.9), after the other hops."""
         if transaction is self._attempt and not self.ended:
-            self._fail_hop("transport", self._make_answer(503), now)
+            # A phone whose connection is gone is away for now; that is no fault of a server's.
+            status = 503 if self._target.hop is None else 480
+            self._fail_hop("transport", self._make_answer(status), now)
 
     def _fail_hop(self, reason: str, why: Response, now: float) -> None:
         means = self._context.means
@@ -208,9 +220,11 @@ class Branch:
                 self._hops = [hop for hop in self._hops if (hop.host, hop.port) != here]
                 if self._target.hop is not None:
                     self._next = []  # it was the phone itself that said so, or said nothing
+                    if reason != "flow-failed":
+                        self._spares = []
             if self._where:
                 means.suspect(self._where, now)
-        if self._hops or self._next:
+        if self._hops or self._next or self._spares:
             means.metrics.sip_failovers.child(reason).inc()
         means.transactions.deadlines.cancel(self._deadline)
         self._attempt = None
@@ -275,6 +289,7 @@ class Branch:
         self.ended = True
         self._hops = []
         self._next = []
+        self._spares = []
         self._context.means.transactions.deadlines.cancel(self._deadline)
 
     def _make_answer(self, status: int) -> Response:

@@ -1,4 +1,4 @@
-"""The copy that leaves: RFC 3261 §16.6, steps 1 to 9.
+"""The copy that leaves: RFC 3261 §16.6, steps 1 to 8; Content-Length (step 9) is there since the parser.
 
 One pass over the header list, touching what a proxy may touch: Max-Forwards, Max-Breadth (RFC 5393 §5.3), Route,
 Record-Route, the credentials that were meant for us, identities that nobody trusted asserts, Via on top. Everything
@@ -13,17 +13,18 @@ phones behind a NAT or on a connection, for the requests inside it (`frontend/to
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from farm.proxy.admission import Caller
+from farm.proxy.admission import MEMBERS, Caller
+from farm.proxy.dialog import find_caller, host_of, make_facts
 from farm.proxy.request import RouteInformation
 from farm.sip.address import parse_address
 from farm.sip.grammar import split_commas
-from farm.sip.headers import STAR, contacts, max_forwards, supported
+from farm.sip.headers import max_forwards, supported
 from farm.sip.hop import Hop
 from farm.sip.message import Header, Request, Response, make_header
-from farm.sip.nat import find_flow
-from farm.sip.status import SipError
+from farm.sip.uri import parse_uri
 from farm.transaction.transaction import Flow
 
 DIALOG_FORMING: Final = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY"))
@@ -37,12 +38,12 @@ class Tokens(Protocol):
     def loop_part(self, parts: list[str]) -> str:
         """A keyed hash of what decides where a request goes (RFC 5393 §4.2.1)."""
 
-    def make_branch(self, loop_part: str) -> str:
-        """A branch that no other request has."""
+    def make_branch(self, loop_part: str, onward: str = "") -> str:
+        """A branch that no other request has; `onward` is the Via that a response goes to next."""
 
-    def make_route(self, call_id: str, from_tag: str, caller: Hop | None, callee: Hop | None) -> str:
-        """The user part of our Record-Route in the dialog that a request with that Call-ID and From tag opens, with
-        the flows that its sides can only be reached by."""
+    def make_route(self, call_id: str, facts: Sequence[str], caller: Hop | None, callee: Hop | None) -> str:
+        """The user part of our Record-Route in the dialog that a request with that Call-ID opens, with what it is to
+        be known by, and the flows that its sides can only be reached by."""
 
 
 class Listeners(Protocol):
@@ -88,12 +89,14 @@ class Forwarder:
         request = passage.request
         route = passage.route
         sent_by = self._listeners.sent_by(flow)
-        branch = self._tokens.make_branch(passage.loop_part)
+        via = request.top_via
+        branch = self._tokens.make_branch(passage.loop_part, "" if via is None else via.text)
         headers: list[Header] = [_make_via(flow.transport, sent_by, branch)]
         if self._record_route and request.method in DIALOG_FORMING and not request.to_tag:
-            headers.extend(self._make_record_routes(passage, flow, sent_by, callee))
+            where = next_hop_of(route, uri_text, path)
+            headers.extend(self._make_record_routes(passage, where, flow, sent_by, callee))
         elif request.method == "REGISTER" and "path" in supported(request):
-            token = self._tokens.make_route(request.call_id, request.from_tag, _find_caller(request), None)
+            token = self._tokens.make_route(request.call_id, (), find_caller(request), None)
             headers.append(make_header("path", _make_route_value(token, flow, sent_by)))
         reroute = route.edited or bool(path)
         if reroute:
@@ -108,8 +111,6 @@ class Forwarder:
             headers.extend([make_header("route", value) for value in routes])
             reroute = True
         self._copy_rest(passage, headers, reroute, breadth)
-        if flow.reliable and not request.has("content-length"):
-            headers.append(make_header("content-length", str(len(request.body))))
         copy = Request(request.method, uri_text, headers, request.body)
         copy.call_id = request.call_id
         copy.from_tag = request.from_tag
@@ -141,10 +142,13 @@ class Forwarder:
             headers.append(self._max_forwards)
         headers.append(("max-breadth", str(breadth), f"Max-Breadth: {breadth}"))
 
-    def _make_record_routes(self, passage: Passage, flow: Flow, sent_by: str, callee: Hop | None) -> list[Header]:
+    def _make_record_routes(
+        self, passage: Passage, where: str, flow: Flow, sent_by: str, callee: Hop | None
+    ) -> list[Header]:
         inbound = passage.inbound
         request = passage.request
-        token = self._tokens.make_route(request.call_id, request.from_tag, _find_caller(request), callee)
+        facts = make_facts(request, host_of(parse_uri(where)), flow.hop.host, passage.caller in MEMBERS)
+        token = self._tokens.make_route(request.call_id, facts, find_caller(request), callee)
         values = [_make_route_value(token, flow, sent_by)]
         if inbound.transport != flow.transport or inbound.local_name != flow.local_name:
             values.append(_make_route_value(token, inbound, self._listeners.sent_by(inbound)))
@@ -158,19 +162,6 @@ def _may_assert(passage: Passage) -> bool:
         return False
     wishes = ";".join(passage.request.values("privacy")).lower().split(";")
     return not any(wish.strip() == "id" for wish in wishes)
-
-
-def _find_caller(request: Request) -> Hop | None:
-    """The flow that the sender of a request can only be reached by; another proxy before us keeps it to itself."""
-    if len(request.all("via")) > 1:
-        return None
-    try:
-        found = contacts(request)
-    except SipError:
-        return None  # a fault in it is for the other side to find
-    if found == STAR or not found:
-        return None
-    return find_flow(request, found[0].uri.host)
 
 
 def _make_route_value(token: str, flow: Flow, sent_by: str) -> str:

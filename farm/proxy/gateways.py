@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 from urllib.parse import unquote
@@ -61,6 +61,15 @@ class Target:
         self.probe_at: float | None = None  # None before the first `due`
         self.sent_at: float | None = None  # a probe is under way since then
 
+    def resume(self, before: Target | None) -> None:
+        """Go on with what the probes have said of it before, if anything."""
+        if before is not None and before.interval:
+            self.health = before.health
+            self.failures = before.failures
+            self.successes = before.successes
+            self.probe_at = before.probe_at
+            self.sent_at = before.sent_at
+
 
 class Gateways:
     """The routes and gateways of a node. Entries with equal domain or prefix are one group, in the order given."""
@@ -79,11 +88,22 @@ class Gateways:
         self._targets: dict[str, Target] = {}
         self._routes: dict[str, list[Target]] = {}
         self._prefixes: dict[str, list[Target]] = {}
+        self._longest_prefix = 0
+        self.change(routes, gateways)
+
+    def change(self, routes: Sequence[RouteSettings], gateways: Sequence[GatewaySettings]) -> None:
+        """Other routes and gateways from now on; what the probes say of a target that stays is kept."""
+        known, self._targets = self._targets, {}
+        self._routes = {}
+        self._prefixes = {}
         for route in routes:
-            self._add(self._routes, route.domain.lower().removesuffix("."), route.to, route.probe_seconds)
+            self._add(self._routes, route.domain.lower().removesuffix("."), route.to, route.probe_seconds, known)
         for gateway in gateways:
-            self._add(self._prefixes, gateway.prefix, gateway.to, gateway.probe_seconds)
+            self._add(self._prefixes, gateway.prefix, gateway.to, gateway.probe_seconds, known)
         self._longest_prefix = max(map(len, self._prefixes), default=0)
+        for uri, target in known.items():
+            if target.interval and not self._is_probed(uri):
+                self._metrics.gateway_up.forget(uri)
 
     def find(self, uri: Uri) -> list[str]:
         """URIs of the next hops for a Request-URI, best first; empty when no route and no gateway is meant for it."""
@@ -156,7 +176,14 @@ class Gateways:
         """Every target that is probed, with its state."""
         return [(target.uri, target.health) for target in self._targets.values() if target.interval]
 
-    def _add(self, groups: dict[str, list[Target]], key: str, uris: Iterable[str], probe_seconds: float) -> None:
+    def _add(
+        self,
+        groups: dict[str, list[Target]],
+        key: str,
+        uris: Iterable[str],
+        probe_seconds: float,
+        known: Mapping[str, Target],
+    ) -> None:
         group = groups.setdefault(key, [])
         for uri in uris:
             target = self._targets.get(uri)
@@ -164,11 +191,16 @@ class Gateways:
                 target = self._targets[uri] = Target(uri)
             if probe_seconds:
                 if not target.interval:
-                    self._metrics.gateway_up.declare(uri).set(1.0)
                     target.interval = probe_seconds
+                    target.resume(known.get(uri))
+                    self._metrics.gateway_up.declare(uri).set(0.0 if target.health is Health.DOWN else 1.0)
                 target.interval = min(target.interval, probe_seconds)
             if target not in group:
                 group.append(target)
+
+    def _is_probed(self, uri: str) -> bool:
+        target = self._targets.get(uri)
+        return target is not None and target.interval > 0
 
     def _group_for(self, number: str) -> list[Target]:
         """The group of the longest prefix that the number starts with; the empty prefix fits all."""

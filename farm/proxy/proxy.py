@@ -14,7 +14,7 @@ connection after each INVITE.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from farm.proxy.admission import Admission, Caller
@@ -25,7 +25,7 @@ from farm.proxy.request import RouteInformation, Tokens, check_loop, check_reque
 from farm.proxy.stateless import Stateless
 from farm.proxy.targets import Target, Targets, TargetSet
 from farm.sip.headers import max_breadth, require
-from farm.sip.message import Request, Response, make_header, make_response
+from farm.sip.message import Header, Request, Response, make_header, make_response
 from farm.sip.status import SipError
 from farm.transaction.transaction import Flow, ServerTransaction
 
@@ -132,6 +132,8 @@ class Proxy:
         request = transaction.request
         if not request.method:
             return  # cancelled, and answered, while its sender was looked up
+        if caller is not Caller.STRANGER:
+            transaction.context = caller
         realm = self._domains.domain_of_sender(request)
         passage = Passage(request, route, transaction.flow, loop_part, realm, caller)
         targets = self._targets.find(route, caller, now)
@@ -176,28 +178,43 @@ class Proxy:
         required = require(transaction.request)
         if required:
             raise SipError(420, reason="bad-extension", headers=(("unsupported", ", ".join(required)),))
-        tag = self._means.transactions.make_tag()
+        tag = self._means.transactions.derive_tag(transaction.request)
         headers = (*_OPTIONS_HEADERS, *self._server_headers)
-        transaction.send_response(make_response(transaction.request, 200, to_tag=tag, headers=headers), now)
+        transaction.answer_once(make_response(transaction.request, 200, to_tag=tag, headers=headers), now)
 
     def _send_redirect(
         self, transaction: ServerTransaction, request: Request, targets: list[Target], now: float
     ) -> None:
         contacts = [make_header("contact", f"<{target.uri_text}>;q={target.q / 1000:g}") for target in targets]
-        tag = self._means.transactions.make_tag()
-        transaction.send_response(make_response(request, 302, to_tag=tag, headers=contacts), now)
+        self._answer(transaction, request, 302, "", contacts, now)
 
     def refuse(self, transaction: ServerTransaction, error: SipError, now: float) -> None:
-        """Answer with an error, and count why."""
+        """Answer with an error, and count why. Who has proved nothing is answered once, and nothing is kept."""
         request = transaction.request
         if not request.method:
             return  # answered, and the request let go, while this was found out
         self._rejections.note(error.reason, now, source=request.source.host, method=request.method)
         headers = [make_header(name, value) for name, value in error.headers]
         headers.extend(self._server_headers)
-        tag = self._means.transactions.make_tag()
-        response = make_response(request, error.status, error.phrase, to_tag=tag, headers=headers)
-        transaction.send_response(response, now)
+        self._answer(transaction, request, error.status, error.phrase, headers, now)
+
+    def _answer(
+        self,
+        transaction: ServerTransaction,
+        request: Request,
+        status: int,
+        phrase: str,
+        headers: Sequence[Header],
+        now: float,
+    ) -> None:
+        known = transaction.context is not None
+        transactions = self._means.transactions
+        tag = transactions.make_tag() if known else transactions.derive_tag(request)
+        response = make_response(request, status, phrase, to_tag=tag, headers=headers)
+        if known:
+            transaction.send_response(response, now)
+        else:
+            transaction.answer_once(response, now)
 
     def _break_off(self, transaction: ServerTransaction, now: float) -> None:
         """A fault of ours: the caller hears 500, and nobody rings on for it."""
@@ -207,6 +224,14 @@ class Proxy:
         if isinstance(context, ResponseContext) and transaction.is_invite:
             context.cancel(now)
 
+    def end_calls(self, now: float) -> None:
+        """The node stops: whoever still calls hears 503, to try another, and nobody rings on for it."""
+        for invite in self._means.transactions.find_unanswered():
+            context = invite.context
+            self.refuse(invite, SipError(503, reason="draining"), now)
+            if isinstance(context, ResponseContext):
+                context.cancel(now)
+
     # CANCEL, failures
 
     def receive_cancel(self, invite: ServerTransaction, cancel: Request, now: float) -> None:
@@ -215,6 +240,7 @@ class Proxy:
         if isinstance(context, ResponseContext):
             context.cancel(now, ", ".join(cancel.all("reason")))
         elif invite.request.method:
+            invite.context = context or self  # its answer is kept: the INVITE may be repeated
             self.refuse(invite, SipError(487, reason="cancelled"), now)  # still looking for its targets
 
     def receive_server_failure(self, transaction: ServerTransaction, now: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from farm.proxy.dialog import RouteToken, find_side, flow_from, may_go_to
 from farm.proxy.domains import Domains
 from farm.sip.address import parse_address
 from farm.sip.headers import max_forwards, proxy_require
@@ -19,13 +20,6 @@ from farm.sip.uri import Uri, parse_uri
 
 SCHEMES: Final = frozenset(("sip", "sips", "tel"))
 SUPPORTED: Final[frozenset[str]] = frozenset()  # option tags that this proxy understands in Proxy-Require
-
-
-class RouteToken(Protocol):
-    """What our Record-Route brings back."""
-
-    def flow_for(self, from_tag: str) -> Hop | None:
-        """The flow that a request of the dialog takes, by who sends it; None where the Request-URI serves."""
 
 
 class Tokens(Protocol):
@@ -42,25 +36,20 @@ class RouteInformation:
     """What is left to route by, once our own part is taken away.
 
     `uri` and `uri_text` are the Request-URI after §16.4, `routes` the Route values that remain; `edited` says whether
-    they differ from what came. `token` is that of a Route of ours, removed from a request inside a dialog: it proves
-    that we let the dialog through. `flow` is the one that the token holds for the other side, None where the
+    they differ from what came. `proven` says whether the request belongs to a dialog that we let through and goes where
+    that dialog may (`dialog.py`); `flow` is the one that our Route brought back for the other side, None where the
     Request-URI is enough.
     """
 
-    __slots__ = ("edited", "flow", "routes", "token", "uri", "uri_text")
+    __slots__ = ("edited", "flow", "proven", "routes", "uri", "uri_text")
 
-    def __init__(self, uri: Uri, uri_text: str, routes: list[str], edited: bool, token: RouteToken | None) -> None:
+    def __init__(self, uri: Uri, uri_text: str, routes: list[str], edited: bool) -> None:
         self.uri = uri
         self.uri_text = uri_text
         self.routes = routes
         self.edited = edited
-        self.token = token
+        self.proven = False
         self.flow: Hop | None = None
-
-    @property
-    def proven(self) -> bool:
-        """Whether the request belongs to a dialog that we let through."""
-        return self.token is not None
 
 
 def check_request(request: Request) -> None:
@@ -111,11 +100,14 @@ def read_route(request: Request, domains: Domains, tokens: Tokens) -> RouteInfor
         edited = True
         if first.user and token is None:
             token = tokens.open_route(first.user, request.call_id)
-    if not request.to_tag:
-        token = None  # what opens a dialog is no part of one, whatever Route it brings
-    route = RouteInformation(uri, uri_text, routes, edited, token)
-    if token is not None and not routes:
-        route.flow = token.flow_for(request.from_tag)
+    route = RouteInformation(uri, uri_text, routes, edited)
+    # What opens a dialog is no part of one, whatever Route it brings.
+    side = find_side(token, request) if token is not None and request.to_tag else None
+    if token is not None and side is not None:
+        if not routes:
+            route.flow = flow_from(token, side)
+        onward = parse_address(routes[0]).uri if routes else uri
+        route.proven = route.flow is not None or may_go_to(token, side, request, onward)
     return route
 
 

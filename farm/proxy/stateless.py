@@ -3,8 +3,8 @@
 An ACK takes the same steps as a request, validation, route, admission, targets, and leaves over the first hop there
 is. Nobody can be told that it failed, so what may not go on is dropped and counted.
 
-A response that matches no transaction of this element goes to the next Via only if its branch carries our MAC, and
-only as the 2xx of an INVITE: others are of no use to a client that has given up (RFC 4320 §4.2).
+A response that matches no transaction of this element goes to the next Via only if its branch carries our MAC over
+that Via, and only as the 2xx of an INVITE: others are of no use to a client that has given up (RFC 4320 §4.2).
 
 Decided: RFC 6026 §7.3 would have such a 2xx dropped too. It goes on here, because a node that restarted, or another one
 that its peer reached instead, must not cut the answer to a call; the MAC keeps strangers from using us as a
@@ -41,8 +41,8 @@ def hop_of_response(via: Via) -> Hop | None:
 class BranchProof(Tokens, Protocol):
     """Knows our branches too."""
 
-    def is_branch(self, branch: str) -> bool:
-        """Whether we made that branch."""
+    def is_branch(self, branch: str, onward: str) -> bool:
+        """Whether we made that branch, for a request whose top Via was `onward`."""
 
 
 class Stateless:
@@ -127,16 +127,13 @@ class Stateless:
     def receive_response(self, response: Response, now: float) -> None:
         """Forward a response that no transaction takes, or drop it."""
         via = response.top_via
-        if via is None or not self._tokens.is_branch(via.branch):
+        strip_via(response)
+        following = response.find("via")
+        if via is None or following is None or not self._tokens.is_branch(via.branch, following):
             self._drop_response(response, "stray-response", now)
             return
         if response.cseq_method != "INVITE" or not 200 <= response.status < 300:
             self._drop_response(response, "late-response", now)
-            return
-        strip_via(response)
-        following = response.find("via")
-        if following is None:
-            self._drop_response(response, "stray-response", now)
             return
         try:
             onward = parse_via(following)

@@ -79,10 +79,11 @@ class Target:
     """One member of the target set.
 
     `uri_text` becomes the Request-URI; `path` is put before the Route; `hop` is the flow to use at once; `next_hops`
-    are URIs to resolve one after another instead of the Request-URI, each with the Request-URI that goes there.
+    are URIs to resolve one after another instead of the Request-URI, each with the Request-URI that goes there;
+    `spares` are other flows of the same phone, for when this one is broken.
     """
 
-    __slots__ = ("hop", "next_hops", "path", "q", "uri_text")
+    __slots__ = ("hop", "next_hops", "path", "q", "spares", "uri_text")
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class Target:
         self.path = path
         self.hop = hop
         self.next_hops = next_hops
+        self.spares: list[Target] = []
 
 
 TargetSet = list[Target]
@@ -146,15 +148,19 @@ class Targets:
 
     def _contacts(self, uri: Uri, aor: str, contacts: Sequence[Contact], caller: Caller, now: float) -> TargetSet:
         targets: list[Target] = []
-        phones: list[str] = []
+        phones: dict[str, Target] = {}
+        # Others can be asked for, not forwarded to (§10.3); and what is asked securely goes on securely (§26.2.2).
+        schemes = ("sips",) if uri.scheme == "sips" else ("sip:", "sips")
         for contact in contacts:
-            if contact.uri[:4].lower() not in ("sip:", "sips"):
-                continue  # others can be asked for, not forwarded to (§10.3)
+            if contact.uri[:4].lower() not in schemes:
+                continue
+            target = Target(_as_request_uri(contact.uri), contact.q, contact.path, contact.received)
             if contact.reg_id:
-                if contact.instance in phones:
-                    continue  # one flow of a phone at a time, the latest (RFC 5626 §7)
-                phones.append(contact.instance)
-            targets.append(Target(_as_request_uri(contact.uri), contact.q, contact.path, contact.received))
+                first = phones.setdefault(contact.instance, target)
+                if first is not target:
+                    first.spares.append(target)  # one flow of a phone at a time, the latest first (RFC 5626 §7)
+                    continue
+            targets.append(target)
         if targets:
             return targets[: self._max_targets]
         if caller in MEMBERS and self._gateways.find(uri):

@@ -27,25 +27,15 @@ from typing import Any, Final, Protocol, TypeVar
 from farm.config import RegistrarSettings
 from farm.metrics import Metrics
 from farm.registrar.asked import Asked, AskedContact, find_received, read_contact
-from farm.registrar.binding import (
-    NO_FLOOR,
-    Contact,
-    Entry,
-    Record,
-    Register,
-    find_register,
-    is_alive,
-    remaining_seconds,
-    value_of,
-)
+from farm.registrar.binding import find_register, is_alive, remaining_seconds, value_of
 from farm.registrar.location import Location, Refusal
+from farm.registrar.record import NO_FLOOR, Contact, Entry, Record, Register
 from farm.security.credentials import Refused, Verdict
 from farm.sip.address import parse_address
 from farm.sip.headers import require
 from farm.sip.message import Header, Request, Response, make_header, make_response
 from farm.sip.status import SipError
 from farm.sip.uri import Uri
-from farm.transaction.transaction import ServerTransaction
 
 SUPPORTED: Final = frozenset(("path",))
 LATE_SECONDS: Final = 32.0
@@ -79,17 +69,32 @@ class Rejections(Protocol):
         """One message was turned away."""
 
 
+class Transaction(Protocol):
+    """The server transaction of a REGISTER, as far as a registrar needs it."""
+
+    @property
+    def request(self) -> Request:
+        """What it began with."""
+
+    def send_response(self, response: Response, now: float) -> None:
+        """Answer it."""
+
+    def answer_once(self, response: Response, now: float) -> None:
+        """Answer it and keep nothing: who asks has proved nothing."""
+
+
 class Visit:
     """One REGISTER on its way through the steps."""
 
-    __slots__ = ("aor", "asked", "request", "result", "transaction")
+    __slots__ = ("aor", "asked", "known", "request", "result", "transaction")
 
     asked: Asked
 
-    def __init__(self, transaction: ServerTransaction) -> None:
+    def __init__(self, transaction: Transaction) -> None:
         self.transaction = transaction
         self.request = transaction.request
         self.aor = ""
+        self.known = False  # whether it proved who it is
         self.result = "fetched"
 
 
@@ -140,7 +145,7 @@ class Registrar:
         self._date_second = -1
         self._date: Header = make_header("date", "")
 
-    def receive_register(self, transaction: ServerTransaction, now: float) -> None:
+    def receive_register(self, transaction: Transaction, now: float) -> None:
         """Serve a REGISTER, now or later. Never raises."""
         visit = Visit(transaction)
         try:
@@ -192,6 +197,7 @@ class Registrar:
             raise SipError(verdict.status, reason=verdict.reason, headers=verdict.headers)
         if verdict.user != visit.aor:
             raise SipError(403, reason="third-party")
+        visit.known = True
         self._look(visit, now)
 
     def _look(self, visit: Visit, now: float) -> None:
@@ -378,7 +384,10 @@ class Registrar:
         headers = [make_header(name, value) for name, value in error.headers]
         headers += self._server
         response = make_response(visit.request, error.status, error.phrase, to_tag=self._make_tag(), headers=headers)
-        self._send(visit, response, now)
+        if visit.known:
+            self._send(visit, response, now)
+        else:
+            visit.transaction.answer_once(response, now)
 
     def _send(self, visit: Visit, response: Response, now: float) -> None:
         visit.transaction.send_response(response, now)

@@ -12,6 +12,7 @@ it would carry onwards could match nothing there either, since our branches are 
 from __future__ import annotations
 
 import random
+from hashlib import blake2b
 from typing import Final, Protocol
 
 from farm.deadlines import Deadlines
@@ -51,6 +52,13 @@ class TransactionUser(Protocol):
         """A response could not be sent, or no ACK came for it (timer H)."""
 
 
+class Rejections(Protocol):
+    """Where what is turned away is counted and logged."""
+
+    def note(self, reason: str, now: float, *, source: str = "", method: str = "") -> None:
+        """One message was turned away."""
+
+
 class TransactionLayer:
     """All transactions of a node. `user` is set once, by the composition root, before the first message."""
 
@@ -60,6 +68,7 @@ class TransactionLayer:
         metrics: Metrics,
         rng: random.Random,
         *,
+        rejections: Rejections,
         max_transactions: int = 500_000,
         timings: Timings | None = None,
     ) -> None:
@@ -74,10 +83,12 @@ class TransactionLayer:
         }
         self.trying_after = {invite: trying_after(invite, self.timings) for invite in (False, True)}
         self._draws = Draws(rng)
+        self._tag_mac = blake2b(digest_size=8, key=rng.getrandbits(256).to_bytes(32, "big"))
         self._servers: dict[str, ServerTransaction] = {}
         self._clients: dict[str, ClientTransaction] = {}
         self._by_flow: dict[Flow, dict[Transaction, None]] = {}  # of reliable flows alone, which can break
         self._metrics = metrics
+        self._rejections = rejections
         self._retransmissions_in = metrics.sip_retransmissions.child("in")
         self._retransmissions_out = metrics.sip_retransmissions.child("out")
 
@@ -93,13 +104,26 @@ class TransactionLayer:
         """A fresh To or From tag: 64 random bits (§19.3)."""
         return self._draws.make_text()
 
+    def derive_tag(self, request: Request) -> str:
+        """The To tag of an answer that nothing is kept of (§8.2.7): the same for a repeated request and for its ACK."""
+        via = request.top_via
+        mac = self._tag_mac.copy()
+        for text in (request.call_id, request.from_tag, str(request.cseq), "" if via is None else via.branch):
+            mac.update(text.encode("utf-8", "surrogateescape"))
+            mac.update(b"\0")
+        return mac.hexdigest()
+
+    def find_unanswered(self) -> list[ServerTransaction]:
+        """The INVITEs that have no final response yet, the oldest first."""
+        return [server for server in self._servers.values() if server.is_invite and server.state in _RUNNING]
+
     # From the transport
 
     def receive_request(self, request: Request, flow: Flow, now: float) -> None:
         """A request that the transport has checked and stamped (§18.2.1); answers will go to `flow` (§18.2.2)."""
         via = request.top_via
         if via is None:
-            self._metrics.sip_rejected.child("no-via").inc()
+            self._rejections.note("no-via", now, source=flow.hop.host, method=request.method)
             return
         method = request.method
         if method == "ACK":
@@ -112,8 +136,8 @@ class TransactionLayer:
             transaction.receive(Event.REQUEST, request, now)
             return
         if len(self._servers) >= self.max_transactions:
-            self._metrics.sip_rejected.child("too-many-transactions").inc()
-            flow.send(make_response(request, 503, to_tag=self.make_tag(), headers=(_RETRY_AFTER,)).write())
+            self._rejections.note("too-many-transactions", now, source=flow.hop.host, method=method)
+            flow.send(make_response(request, 503, to_tag=self.derive_tag(request), headers=(_RETRY_AFTER,)).write())
             return
         transaction = ServerTransaction(self, key, request, flow, now)
         self._servers[key] = transaction
@@ -194,7 +218,8 @@ class TransactionLayer:
         transaction = self._servers.get(server_key(request, via, "INVITE"))
         # §17.2.3: under RFC 2543 matching, the ACK's To tag must be the one of our response.
         if transaction is None or (is_rfc2543(via) and request.to_tag != transaction.local_tag):
-            self.user.receive_ack(request, flow, now)
+            if request.to_tag != self.derive_tag(request):  # else of an answer that nothing was kept of
+                self.user.receive_ack(request, flow, now)
         else:
             transaction.receive(Event.ACK, request, now)
 
@@ -204,7 +229,7 @@ class TransactionLayer:
         assert via is not None
         invite = self._servers.get(server_key(request, via, "INVITE"))
         if invite is None:
-            transaction.send_response(make_response(request, 481, to_tag=self.make_tag()), now)
+            transaction.answer_once(make_response(request, 481, to_tag=self.derive_tag(request)), now)
             return
         transaction.send_response(make_response(request, 200, to_tag=invite.local_tag or self.make_tag()), now)
         self.user.receive_cancel(invite, request, now)

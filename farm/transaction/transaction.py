@@ -249,6 +249,17 @@ class ServerTransaction(Transaction):
                 self.local_tag = response.to_tag
         self.receive(event, None, now)
 
+    def answer_once(self, response: Response, now: float) -> None:
+        """Answer a request that proved nothing, and keep nothing of it: no timer repeats the answer to an address that
+        may not have asked, and no stranger fills the table (§26.3.2.4). A repeated request is served anew; `response`
+        should have the layer's `derive_tag`, by which the ACK is known. What was answered 100 already is answered
+        statefully."""
+        if self.state is State.TRYING:
+            self.flow.send(response.write())
+            self._enter(State.TERMINATED, now)
+        else:
+            self.send_response(response, now)
+
     def abandon(self, now: float) -> None:
         """No answer will come: forget a non-INVITE request instead of saying 408 (RFC 4320 §4.2)."""
         self.receive(Event.ABANDON, None, now)

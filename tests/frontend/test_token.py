@@ -17,6 +17,7 @@ from farm.sip.uri import parse_uri
 SECRET = bytes(range(32))
 PARTS = ["sip:bob@example.com", "call-1", "tag-1", "1"]
 CALL_ID = "call-1@192.0.2.101"
+FACTS = ("tag", "", "192.0.2.101")
 CALLER = Hop("UDP", "198.51.100.9", 20000, "udp:192.0.2.1:5060")
 CALLEE = Hop("TLS", "2001:db8:85a3::8a2e:370:7334", 40000, "tls:[2001:db8::1]:5061")
 
@@ -39,7 +40,7 @@ def test_a_branch_is_magic_a_token_and_never_made_twice() -> None:
 
 def test_a_branch_is_known_again_after_a_restart() -> None:
     branch = make_tokens(seed=1).make_branch("a" * 12)
-    assert make_tokens(seed=2).is_branch(branch)
+    assert make_tokens(seed=2).is_branch(branch, "")
 
 
 @pytest.mark.parametrize(
@@ -47,11 +48,11 @@ def test_a_branch_is_known_again_after_a_restart() -> None:
     ["", "z9hG4bK", "z9hG4bK776asdhds", "z9hG4bK" + "a" * 40, "z9hG4bK" + "ä" * 40, "\udc80" * 47, "a" * 1000],
 )
 def test_a_stranger_s_branch_is_not_ours(branch: str) -> None:
-    assert not make_tokens().is_branch(branch)
+    assert not make_tokens().is_branch(branch, "")
 
 
 def test_another_farm_s_branch_is_not_ours() -> None:
-    assert not make_tokens().is_branch(make_tokens(b"another secret!!").make_branch("a" * 12))
+    assert not make_tokens().is_branch(make_tokens(b"another secret!!").make_branch("a" * 12), "")
 
 
 @given(st.integers(0, 46), st.characters(codec="ascii", categories=["L", "N", "P", "S"]))
@@ -59,13 +60,22 @@ def test_a_branch_with_one_character_changed_is_not_ours(index: int, character: 
     tokens = make_tokens()
     branch = tokens.make_branch(tokens.loop_part(PARTS))
     changed = branch[:index] + character + branch[index + 1 :]
-    assert tokens.is_branch(changed) == (changed == branch)
+    assert tokens.is_branch(changed, "") == (changed == branch)
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_a_branch_is_ours_over_the_via_that_the_request_came_with_and_over_no_other(one: str, other: str) -> None:
+    """Whoever once had a request from us must not have our answers sent elsewhere."""
+    tokens = make_tokens()
+    branch = tokens.make_branch("a" * 12, one)
+    assert tokens.is_branch(branch, one)
+    assert tokens.is_branch(branch, other) == (one == other)
 
 
 @given(st.text(max_size=60))
 def test_no_text_upsets_the_check(text: str) -> None:
     tokens = make_tokens()
-    assert not tokens.is_branch(text)
+    assert not tokens.is_branch(text, text)
     assert tokens.open_route(text, "call-1") is None
 
 
@@ -86,9 +96,10 @@ def test_a_loop_part_cannot_be_foreseen_without_the_secret() -> None:
 def test_bytes_that_are_no_utf8_can_be_hashed() -> None:
     tokens = make_tokens()
     assert tokens.loop_part(["sip:\udcff@example.com"]) != tokens.loop_part(["sip:\udcfe@example.com"])
-    token = tokens.open_route(tokens.make_route("\udcff", "\udcfe", None, CALLEE), "\udcff")
+    token = tokens.open_route(tokens.make_route("\udcff", ["\udcfe"], None, CALLEE), "\udcff")
     assert token is not None
-    assert (token.flow_for("\udcfe"), token.flow_for("\udcff")) == (CALLEE, None)
+    assert (token.holds(0, "\udcfe"), token.holds(0, "\udcff")) == (True, False)
+    assert tokens.is_branch(tokens.make_branch("a" * 12, "\udcff"), "\udcff")
 
 
 # Routes
@@ -99,7 +110,7 @@ def open_route(user: str, call_id: str = CALL_ID, *, tokens: Tokens | None = Non
 
 
 def test_a_route_proves_its_own_dialog_only() -> None:
-    user = make_tokens().make_route(CALL_ID, "a", None, None)
+    user = make_tokens().make_route(CALL_ID, FACTS, None, None)
     assert open_route(user) is not None
     assert open_route(user, tokens=make_tokens(seed=5)) is not None, "after a restart too"
     assert open_route(user, "call-2@192.0.2.101") is None
@@ -115,7 +126,7 @@ def test_a_stranger_s_route_proves_nothing(user: str) -> None:
 
 @given(st.integers(0, 50), st.sampled_from("AZaz09-_"))
 def test_a_route_with_one_character_changed_proves_nothing(index: int, character: str) -> None:
-    user = make_tokens().make_route(CALL_ID, "a", None, None)
+    user = make_tokens().make_route(CALL_ID, FACTS, None, None)
     changed = user[:index] + character + user[index + 1 :]
     last = index == len(user) - 1  # whose lowest bits carry nothing
     assert changed == user or last or open_route(changed) is None
@@ -124,30 +135,45 @@ def test_a_route_with_one_character_changed_proves_nothing(index: int, character
 
 @pytest.mark.parametrize("caller", [None, CALLER, CALLEE])
 @pytest.mark.parametrize("callee", [None, CALLER, CALLEE])
-def test_a_request_of_the_dialog_takes_the_flow_of_the_side_that_it_does_not_come_from(
-    caller: Hop | None, callee: Hop | None
-) -> None:
-    token = open_route(make_tokens().make_route(CALL_ID, "a", caller, callee))
+def test_a_route_brings_back_the_flows_of_both_sides(caller: Hop | None, callee: Hop | None) -> None:
+    token = open_route(make_tokens().make_route(CALL_ID, FACTS, caller, callee))
     assert token is not None
     assert (token.caller, token.callee) == (caller, callee)
-    assert token.flow_for("a") == callee, "the caller's tag: to the callee"
-    assert token.flow_for("b") == caller
+
+
+def test_a_route_knows_its_facts_again_each_in_its_place() -> None:
+    token = open_route(make_tokens().make_route(CALL_ID, FACTS, CALLER, CALLEE))
+    assert token is not None
+    held = {(index, text) for index in range(-1, 5) for text in [*FACTS, "another"] if token.holds(index, text)}
+    assert held == {(0, "tag"), (2, "192.0.2.101")}
+
+
+def test_a_fact_that_there_is_not_is_held_by_nothing() -> None:
+    """Not even by the empty text: a dialog without a host must not lead to a URI without one."""
+    token = open_route(make_tokens().make_route(CALL_ID, FACTS, None, None))
+    none = open_route(make_tokens().make_route(CALL_ID, (), None, None))
+    assert token is not None
+    assert none is not None
+    for index in range(4):
+        assert not token.holds(index, "")
+        assert not none.holds(index, "")
+        assert not none.holds(index, "tag")
 
 
 def test_a_route_tells_its_bearer_nothing() -> None:
     """It goes to both sides and to every proxy between: no address of the one is for the other to see."""
     tokens = make_tokens()
-    user = tokens.make_route(CALL_ID, "a", CALLER, CALLEE)
-    assert user != tokens.make_route(CALL_ID, "a", CALLER, CALLEE)
+    user = tokens.make_route(CALL_ID, FACTS, CALLER, CALLEE)
+    assert user != tokens.make_route(CALL_ID, FACTS, CALLER, CALLEE)
     packed = urlsafe_b64decode(user + "=" * (-len(user) % 4))
     for word in (b"198.51.100.9", b"2001:db8", b"20000", b"udp"):
         assert word not in packed
 
 
 @given(st.text(min_size=1, max_size=40), st.text(max_size=40))
-def test_a_route_is_a_user_part_that_needs_no_escape(call_id: str, tag: str) -> None:
+def test_a_route_is_a_user_part_that_needs_no_escape(call_id: str, fact: str) -> None:
     for hop in (None, CALLEE):
-        user = make_tokens().make_route(call_id, tag, hop, hop)
+        user = make_tokens().make_route(call_id, [fact] * 7, hop, hop)
         assert parse_uri(f"sip:{user}@192.0.2.1;lr").user == user
         assert len(user) <= 250
         assert open_route(user, call_id) is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from farm.frontend.token import RouteToken
 from farm.proxy.admission import Admission, Caller
 from farm.proxy.domains import Domains
 from farm.proxy.request import RouteInformation
@@ -42,8 +41,9 @@ def make_admission(check: Check, *, open_farm: bool = False) -> Admission:
 
 
 def make_route(proven: bool = False) -> RouteInformation:
-    token = RouteToken("", None, None) if proven else None
-    return RouteInformation(parse_uri("sip:bob@example.com"), "sip:bob@example.com", [], proven, token)
+    route = RouteInformation(parse_uri("sip:bob@example.com"), "sip:bob@example.com", [], proven)
+    route.proven = proven
+    return route
 
 
 def request_from(sender: str, host: str, method: str = "INVITE") -> Request:

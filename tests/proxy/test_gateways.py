@@ -221,3 +221,34 @@ def test_any_answer_but_408_and_503_is_a_sign_of_life() -> None:
         408,
         503,
     ]
+
+
+def test_a_change_keeps_what_the_probes_say_of_targets_that_stay() -> None:
+    metrics = Metrics()
+    gateways = make_gateways(gateway("+49", ONE, TWO), metrics=metrics)
+    gateways.due(100.0)
+    for _ in range(DOWN_AFTER):
+        gateways.probed(ONE, False)
+    gateways.change(
+        [RouteSettings(domain="partner.example", to=(THREE,))], [gateway("+4930", ONE, THREE), gateway("+1", TWO)]
+    )
+    assert dict(gateways.states()) == {ONE: Health.DOWN, THREE: Health.UNKNOWN, TWO: Health.UNKNOWN}
+    assert find(gateways, "tel:+49301") == [THREE, ONE]
+    assert find(gateways, "tel:+49401") == []
+    assert find(gateways, "tel:+12") == [TWO]
+    assert find(gateways, "sip:x@partner.example") == [THREE]
+    assert read(metrics.gateway_up.child(ONE)) == 0
+
+
+def test_targets_that_a_change_drops_or_probes_no_more_are_no_longer_counted_or_down() -> None:
+    metrics = Metrics()
+    gateways = make_gateways(gateway("+49", ONE, TWO), metrics=metrics)
+    gateways.due(100.0)
+    for _ in range(DOWN_AFTER):
+        gateways.probed(ONE, False)
+    gateways.change([], [gateway("+49", ONE, THREE, probe_seconds=0.0)])
+    assert find(gateways, "tel:+49301") == [ONE, THREE]
+    assert gateways.states() == []
+    assert gateways.next_at(101.0) is None
+    assert gateways.probed(TWO, False) is None
+    assert not any(values in ((ONE,), (TWO,)) for values, _ in metrics.gateway_up)

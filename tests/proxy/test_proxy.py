@@ -130,7 +130,8 @@ def test_a_request_that_may_not_go_on_is_answered_and_counted(
     assert len(answer.to_tag) == 16
     element.script.expect_nothing()
     assert element.rejections.reasons == [reason]
-    element.inject(make_request("ACK", to="Bob <sip:bob@example.com>;tag=x"))
+    sender = str(change.get("from_", "Alice <sip:alice@example.com>;tag=9fxced76sl"))
+    element.inject(make_request("ACK", from_=sender, to=f"Bob <sip:bob@example.com>;tag={answer.to_tag}"))
     element.after(100)
     element.script.expect_end()
 
@@ -163,8 +164,8 @@ def test_a_request_that_comes_back_is_a_loop_and_one_that_was_redirected_is_not(
 def test_our_own_caller_is_challenged_and_then_passes(element: Element) -> None:
     element.bind(BOB, "sip:bob@192.0.2.201")
     element.inject(make_request())
-    element.script.expect_wire("alice: 407 Proxy Authentication Required")
-    element.inject(make_request("ACK", to="Bob <sip:bob@example.com>;tag=x"))
+    challenge = element.script.expect_response("alice: 407 Proxy Authentication Required")
+    element.inject(make_request("ACK", to=f"Bob <sip:bob@example.com>;tag={challenge.to_tag}"))
     element.trust_alice()
     headers = ['Proxy-Authorization: Digest username="alice", realm="example.com"']
     element.inject(make_request(via="SIP/2.0/UDP 192.0.2.101;branch=z9hG4bK2", cseq=2, headers=headers))
@@ -187,16 +188,10 @@ def test_a_stranger_who_was_called_cannot_call_on_our_account(element: Element) 
         for to in ("<sip:x@example.com>", "<sip:x@example.com>;tag=invented"):
             via = f"SIP/2.0/UDP 203.0.113.7;branch=z9hG4bK{number}{len(to)}"
             element.inject(make_request(uri=uri, via=via, from_=FOREIGN, to=to, headers=[route]), stranger(element))
-    heard = element.script.record.texts()
-    # Inside what looks like our dialog, a contact's address is all that a proxy can go by; the gateway answers 481.
-    assert [text for text in heard if not text.startswith("stranger: ")] == ["gw1: INVITE sip:+900123@198.51.100.1"]
-    assert heard[:5] == [
-        "stranger: 403 Forbidden",
-        "stranger: 403 Forbidden",
-        "stranger: 480 Temporarily Unavailable",
-        "stranger: 480 Temporarily Unavailable",
-        "stranger: 403 Forbidden",
-    ]
+    forbidden, away = "stranger: 403 Forbidden", "stranger: 480 Temporarily Unavailable"
+    element.script.expect(forbidden, forbidden, away, away, forbidden, forbidden)
+    element.after(40)
+    element.script.expect_end()
 
 
 @pytest.mark.parametrize("method", ["INVITE", "MESSAGE", "SUBSCRIBE", "REFER", "OPTIONS", "NEWMETHOD", "REGISTER"])
@@ -431,7 +426,7 @@ def test_a_fault_of_ours_is_a_500_and_is_reported(
     elif waiting_for == "bindings":
         element.bindings[BOB] = contacts
     else:
-        monkeypatch.setattr(element.targets, "find", None)
+        monkeypatch.setattr(element, "bindings", None)
     element.inject(make_request())
     if waiting_for == "credentials":
         verdict.fail(RuntimeError("a fault"))

@@ -12,10 +12,11 @@ from farm.proxy.request import RouteInformation, check_loop, check_request, read
 from farm.sip.hop import Hop
 from farm.sip.message import Request
 from farm.sip.status import SipError
-from tests.support.element import ALICE_TAG, CALL_ID, SECRET, Addresses
+from tests.support.element import ALICE_TAG, CALL_ID, SECRET, Addresses, make_dialog_facts
 from tests.support.messages import make_request
 
 DOMAINS = Domains(["example.com"], Addresses())
+ALICE = f"Alice <sip:alice@example.com>;tag={ALICE_TAG}"
 IN_DIALOG = "Bob <sip:bob@example.com>;tag=8321234356"
 ALICE_FLOW = Hop("UDP", "198.51.100.9", 20000, "udp:192.0.2.1:5060")
 BOB_FLOW = Hop("TCP", "198.51.100.10", 20001, "tcp:192.0.2.1:5060")
@@ -26,13 +27,14 @@ def tokens() -> Tokens:
     return Tokens(SECRET, random.Random(7))
 
 
-def read(request: Request, tokens: Tokens) -> RouteInformation:
+def read(request: Request, tokens: Tokens, source: str = "203.0.113.7") -> RouteInformation:
+    request.source = Hop("UDP", source, 5060)
     return read_route(request, DOMAINS, tokens)
 
 
 def make_route(tokens: Tokens, call_id: str = CALL_ID) -> str:
     """The user of our Record-Route in the dialog that alice opened; both phones are behind a NAT."""
-    return tokens.make_route(call_id, ALICE_TAG, ALICE_FLOW, BOB_FLOW)
+    return tokens.make_route(call_id, make_dialog_facts(), ALICE_FLOW, BOB_FLOW)
 
 
 # §16.3
@@ -161,25 +163,53 @@ def test_a_proven_request_takes_the_flow_of_the_side_that_it_goes_to(tokens: Tok
     """Even when it comes by a new connection: its From tag tells who sends it."""
     headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;lr>"]
     from_alice = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens)
-    from_bob = read(make_request("BYE", from_=IN_DIALOG, to=f"<sip:alice@a>;tag={ALICE_TAG}", headers=headers), tokens)
+    from_bob = read(make_request("BYE", from_=IN_DIALOG, to=ALICE, headers=headers), tokens)
     assert (from_alice.flow, from_bob.flow) == (BOB_FLOW, ALICE_FLOW)
 
 
 def test_a_proven_request_whose_sides_can_be_reached_has_no_flow(tokens: Tokens) -> None:
-    headers = [f"Route: <sip:{tokens.make_route(CALL_ID, ALICE_TAG, None, None)}@192.0.2.1;lr>"]
-    route = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens)
-    assert (route.proven, route.flow) == (True, None)
+    headers = [f"Route: <sip:{tokens.make_route(CALL_ID, make_dialog_facts(), None, None)}@192.0.2.1;lr>"]
+    for sender, to, uri in ((ALICE, IN_DIALOG, "sip:bob@192.0.2.201"), (IN_DIALOG, ALICE, "sip:alice@192.0.2.101")):
+        route = read(make_request("BYE", uri, from_=sender, to=to, headers=headers), tokens)
+        assert (route.proven, route.flow) == (True, None)
 
 
 def test_a_proven_request_with_more_routes_goes_to_the_next_proxy(tokens: Tokens) -> None:
     """Who is behind that one's flow is not for us to reach."""
     headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;lr>, <sip:p1.foreign.example;lr>"]
-    route = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens)
+    route = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens, "192.0.2.101")
     assert (route.proven, route.flow, route.routes) == (True, None, ["<sip:p1.foreign.example;lr>"])
 
 
+@pytest.mark.parametrize(
+    ("uri", "further"),
+    [
+        ("sip:victim@203.0.113.99", ""),
+        ("sip:bob@192.0.2.201;maddr=203.0.113.99", ""),
+        ("sip:bob@192.0.2.201", ", <sip:203.0.113.99;lr>"),
+        ("sip:bob@192.0.2.201", ", <sip:192.0.2.201;maddr=203.0.113.99;lr>"),
+        ("sip:+4930123@example.com", ""),
+        ("tel:+4930123", ""),
+    ],
+)
+def test_a_token_leads_nowhere_but_to_the_other_side(tokens: Tokens, uri: str, further: str) -> None:
+    ours = tokens.make_route(CALL_ID, make_dialog_facts(), None, None)
+    headers = [f"Route: <sip:{ours}@192.0.2.1;lr>{further}"]
+    for sender, to in ((ALICE, IN_DIALOG), (IN_DIALOG, ALICE)):
+        route = read(make_request("BYE", uri, from_=sender, to=to, headers=headers), tokens)
+        assert (route.proven, route.flow) == (False, None)
+
+
+def test_a_flow_is_not_for_who_is_none_of_the_two(tokens: Tokens) -> None:
+    headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;lr>"]
+    ceo = "<sip:ceo@example.com>;tag=1"
+    for sender, to in ((ceo, ALICE), (ceo, IN_DIALOG), (ALICE, ceo), (IN_DIALOG, ceo), (ALICE, ALICE)):
+        route = read(make_request("MESSAGE", from_=sender, to=to, headers=headers), tokens)
+        assert (route.proven, route.flow) == (False, None)
+
+
 def test_of_two_tokens_on_our_routes_the_first_counts(tokens: Tokens) -> None:
-    other = tokens.make_route(CALL_ID, ALICE_TAG, None, None)
+    other = tokens.make_route(CALL_ID, make_dialog_facts(), None, None)
     headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;transport=tcp;lr>, <sip:{other}@192.0.2.1;lr>"]
     assert read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens).flow == BOB_FLOW
 
@@ -211,7 +241,7 @@ def test_what_a_strict_router_did_is_undone(tokens: Tokens) -> None:
     """§16.4: our Record-Route value is the Request-URI, the true target the last Route."""
     ours = f"sip:{make_route(tokens)}@192.0.2.1;lr"
     headers = ["Route: <sip:p1.foreign.example;lr>", "Route: <sip:bob@192.0.2.201>"]
-    route = read(make_request("BYE", ours, to=IN_DIALOG, headers=headers), tokens)
+    route = read(make_request("BYE", ours, to=IN_DIALOG, headers=headers), tokens, "192.0.2.101")
     assert (route.uri_text, str(route.uri)) == ("sip:bob@192.0.2.201", "sip:bob@192.0.2.201")
     assert route.routes == ["<sip:p1.foreign.example;lr>"]
     assert (route.edited, route.proven, route.flow) == (True, True, None)

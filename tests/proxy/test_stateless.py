@@ -42,7 +42,7 @@ def test_the_ack_of_an_answer_follows_the_dialog_s_route(element: Element) -> No
     hops = [via.partition(";")[0] for via in ack.all("via")]
     assert hops == ["SIP/2.0/UDP 192.0.2.1", "SIP/2.0/UDP 192.0.2.101:5060"]
     assert ack.top_via is not None
-    assert element.tokens.is_branch(ack.top_via.branch)
+    assert element.tokens.is_branch(ack.top_via.branch, ack.all("via")[1])
     element.script.expect_end()
 
 
@@ -205,6 +205,31 @@ def test_we_are_no_reflector_for_answers_that_were_never_asked_for(element: Elem
     assert element.rejections.reasons == ["stray-response"]
 
 
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "SIP/2.0/UDP 203.0.113.7:5060;branch=z9hG4bK1",
+        "SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK1;received=203.0.113.7;rport=5060",
+        "SIP/2.0/TCP 127.0.0.1:6379;branch=z9hG4bK1",
+        "SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK2",
+    ],
+)
+def test_who_was_called_once_cannot_have_us_write_to_whom_they_like(element: Element, victim: str) -> None:
+    """Our own Via from an INVITE of long ago, and below it another than the caller's."""
+    invite = element.call_bob(via="SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK1;received=192.0.2.101;rport=5060")
+    ours = invite.all("via")[0]
+    element.script.layer._clients.clear()
+    element.inject(make_reply(200, via=[ours, victim]), element.flow_to(Hop("UDP", "203.0.113.7", 5060)))
+    element.script.expect_nothing()
+    assert element.rejections.reasons == ["stray-response"]
+
+
+def test_a_late_answer_to_a_request_with_its_vias_in_one_line_finds_the_caller(element: Element) -> None:
+    first = "SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK1;received=192.0.2.101;rport=5060"
+    late(element, element.call_bob(via=f"{first}, SIP/2.0/UDP 10.0.0.7;branch=z9hG4bK0"), 200)
+    element.script.expect_wire("alice: 200 OK")
+
+
 def test_a_late_answer_that_has_no_via_but_ours_is_dropped(element: Element) -> None:
     branch = element.tokens.make_branch("l" * 12)
     element.inject(make_reply(200, via=f"SIP/2.0/UDP 192.0.2.1;branch={branch}"))
@@ -214,7 +239,7 @@ def test_a_late_answer_that_has_no_via_but_ours_is_dropped(element: Element) -> 
 @pytest.mark.parametrize("via", ["nonsense", "SIP/2.0/UDP nowhere.example;branch=z9hG4bK1"])
 def test_a_late_answer_that_leads_nowhere_is_dropped(element: Element, via: str) -> None:
     element.next_hops["nowhere.example"] = SipError(503)
-    ours = f"SIP/2.0/UDP 192.0.2.1;branch={element.tokens.make_branch('l' * 12)}"
+    ours = f"SIP/2.0/UDP 192.0.2.1;branch={element.tokens.make_branch('l' * 12, via)}"
     element.inject(make_reply(200, via=[ours, via]))
     element.script.expect_end()
     assert element.rejections.reasons == ["stray-response"]
@@ -224,8 +249,9 @@ def test_a_late_answer_whose_way_must_be_looked_up_goes_when_it_is_known(element
     for hops in ([Hop("UDP", "192.0.2.101", 5060)], []):
         promise: Promise[list[Hop]] = Promise()
         element.next_hops["pc33.example"] = promise
-        ours = f"SIP/2.0/UDP 192.0.2.1;branch={element.tokens.make_branch('l' * 12)}"
-        element.inject(make_reply(200, via=[ours, "SIP/2.0/UDP pc33.example;branch=z9hG4bK1"]))
+        theirs = "SIP/2.0/UDP pc33.example;branch=z9hG4bK1"
+        ours = f"SIP/2.0/UDP 192.0.2.1;branch={element.tokens.make_branch('l' * 12, theirs)}"
+        element.inject(make_reply(200, via=[ours, theirs]))
         element.script.expect_nothing()
         promise.resolve(hops)
         if hops:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from farm.frontend.token import RouteToken
 from farm.proxy.admission import Caller
 from farm.proxy.request import RouteInformation
 from farm.proxy.targets import Contact, Target
@@ -26,7 +25,7 @@ def element() -> Element:
 
 def find(element: Element, uri: str, caller: Caller = Caller.OURS, routes: Sequence[str] = ()) -> list[Target]:
     """The targets of a request whose Route has no token of ours."""
-    found = element.targets.find(RouteInformation(parse_uri(uri), uri, list(routes), False, None), caller, 0.0)
+    found = element.targets.find(RouteInformation(parse_uri(uri), uri, list(routes), False), caller, 0.0)
     return found if isinstance(found, list) else run(found)
 
 
@@ -97,7 +96,20 @@ def test_a_phone_with_several_flows_is_rung_once_by_the_latest(element: Element)
         Bound("sip:bob@10.1.1.1", received=flows[1], instance="<urn:uuid:1>", reg_id=1),
         Bound("sip:bob@10.1.1.1", received=flows[2], instance="<urn:uuid:2>", reg_id=1),
     )
-    assert [target.hop for target in find(element, BOB)] == [flows[0], flows[2]]
+    found = find(element, BOB)
+    assert [target.hop for target in found] == [flows[0], flows[2]]
+    assert [[spare.hop for spare in target.spares] for target in found] == [[flows[1]], []]
+
+
+def test_who_is_called_securely_is_rung_on_no_other_phone(element: Element) -> None:
+    """§26.2.2: a sips URI is TLS all the way to the phone."""
+    secure = "sips:bob@example.com"
+    element.bind(BOB, Bound("sip:bob@192.0.2.201"), Bound("SIPS:bob@192.0.2.202"), Bound("sip:bob@192.0.2.203", 300))
+    assert shape(find(element, secure)) == [("SIPS:bob@192.0.2.202", 1000)]
+    assert len(find(element, BOB)) == 3
+    element.bind(BOB, Bound("sip:bob@192.0.2.201;transport=tls"), Bound("sip:bob@192.0.2.203"))
+    for caller in Caller:
+        assert refuse(element, secure, caller) == (480, "not-registered")
 
 
 def test_a_phone_without_outbound_is_rung_at_every_contact(element: Element) -> None:
@@ -133,7 +145,7 @@ def test_a_domain_without_a_user_is_nobody(element: Element) -> None:
 def test_a_location_service_that_takes_time_is_waited_for(element: Element) -> None:
     promise: Promise[Sequence[Contact]] = Promise()
     element.bindings[BOB] = promise
-    found = element.targets.find(RouteInformation(parse_uri(BOB), BOB, [], False, None), Caller.STRANGER, 0.0)
+    found = element.targets.find(RouteInformation(parse_uri(BOB), BOB, [], False), Caller.STRANGER, 0.0)
     assert not isinstance(found, list)
     promise.resolve([Bound("sip:bob@192.0.2.201")])
     assert shape(run(found)) == [("sip:bob@192.0.2.201", 1000)]
@@ -151,8 +163,8 @@ def test_a_dialog_s_flow_is_the_target_whatever_the_request_uri_says(
     element.bind(BOB, "sip:bob@192.0.2.201")
     element.routes["+4930123"] = ["sip:198.51.100.1"]
     flow = Hop("TCP", "198.51.100.10", 20001, "tcp:192.0.2.1:5060")
-    token = RouteToken("", flow, flow)
-    route = RouteInformation(parse_uri(uri), uri, [], True, token)
+    route = RouteInformation(parse_uri(uri), uri, [], True)
+    route.flow = flow
     route.flow = flow
     found = element.targets.find(route, caller, 0.0)
     assert isinstance(found, list)

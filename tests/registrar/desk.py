@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import Any, cast
+from typing import Any
 
 from farm.config import RegistrarSettings
 from farm.logs import Fields, Rejections
@@ -19,7 +19,6 @@ from farm.sip.address import parse_address
 from farm.sip.hop import Hop
 from farm.sip.message import Request, Response
 from farm.sip.uri import Uri, aor_of
-from farm.transaction.transaction import ServerTransaction
 from tests.support.counts import read
 from tests.support.messages import make_request
 
@@ -50,9 +49,14 @@ class RecordedTransaction:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.answers: list[Response] = []
+        self.forgotten = False  # whether it was answered once and nothing kept
 
     def send_response(self, response: Response, now: float) -> None:
         self.answers.append(response)
+
+    def answer_once(self, response: Response, now: float) -> None:
+        self.answers.append(response)
+        self.forgotten = True
 
 
 class Desk:
@@ -104,7 +108,7 @@ class Desk:
     def receive(self, request: Request, source: Hop = SOURCE) -> RecordedTransaction:
         request.source = source
         transaction = RecordedTransaction(request)
-        self.registrar.receive_register(cast(ServerTransaction, transaction), self.now)
+        self.registrar.receive_register(transaction, self.now)
         return transaction
 
     def register(

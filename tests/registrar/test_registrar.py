@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from farm.sip.hop import Hop
 from farm.sip.message import Request
 from tests.registrar.desk import AOR, Desk
 from tests.support.counts import read
+from tests.support.messages import make_register
 
 PHONE = "<sip:alice@192.0.2.101:5060>"
 OTHER = "<sip:alice@192.0.2.102:5060>"
@@ -321,6 +323,23 @@ def test_a_stranger_is_challenged(later: bool) -> None:
     assert read(desk.metrics.sip_rejected.child("no-credentials")) == 1
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_who_proved_nothing_is_refused_once_and_nothing_is_kept_of_it(later: bool) -> None:
+    """A flood of REGISTER without credentials must not fill the table; what a member did wrong is kept as ever."""
+    member = Judge(Authenticated(AOR), later)
+    for judge, contact, status, forgotten in (
+        (Judge(Refused(401, (), "no-credentials"), later), PHONE, 401, True),
+        (member, "<sip:x@192.0.2.1>;expires=5", 423, False),
+        (member, PHONE, 200, False),
+    ):
+        desk = Desk(authenticator=judge)
+        request = make_register(contact=contact)
+        transaction = desk.receive(request)
+        desk.run_waiting()
+        assert [answer.status for answer in transaction.answers] == [status]
+        assert transaction.forgotten == forgotten
+
+
 def test_why_a_registration_was_refused_is_logged_with_its_source() -> None:
     desk = Desk(authenticator=Judge(Refused(401, (), "wrong-password")))
     desk.register()
@@ -556,6 +575,13 @@ class SlowStore:
         return self.records.items()
 
 
+class BrokenStore(SlowStore):
+    """Fails before there is anything to wait for."""
+
+    def get(self, kind: str, key: str, now: float) -> NoReturn:
+        raise RuntimeError("a fault of ours")
+
+
 def test_a_register_waits_for_the_overlay() -> None:
     desk = Desk(replicated=SlowStore())
     assert desk.register().all("contact") == [f"{PHONE};expires=3600"]
@@ -572,8 +598,6 @@ def test_what_breaks_while_waiting_is_answered_and_reported() -> None:
 
 
 def test_what_breaks_at_once_is_answered_and_reported() -> None:
-    desk = Desk()
-    desk.location = None  # type: ignore[assignment]
-    desk.registrar._location = None  # type: ignore[assignment]
+    desk = Desk(replicated=BrokenStore())
     assert desk.register().status == 500
     assert desk.reports == ["a REGISTER failed"]

@@ -131,7 +131,9 @@ def test_a_node_that_is_full_turns_new_calls_away_and_serves_the_old_ones(farm: 
     alice.expect(180)
     others = [farm.add_party(f"caller{number}") for number in range(6)]
     for other in others:
-        other.request("OPTIONS", f"sip:{NODE}")
+        other.request("OPTIONS", bob.aor)
+    for _ in range(3):
+        bob.answer(bob.expect("OPTIONS"), 200)
     farm.run(0.1)
     assert sorted(other.received[0].status for other in others) == [200, 200, 200, 503, 503, 503]
     assert node.value("sip_rejected", "too-many-transactions") == 3

@@ -129,13 +129,22 @@ def test_a_scheme_nobody_routes_is_refused(farm: Farm, uri: str) -> None:
     alice.expect(416)
 
 
-def test_a_sips_uri_is_never_forwarded_without_tls(farm: Farm) -> None:
+def test_a_sips_uri_elsewhere_is_never_forwarded_without_tls(farm: Farm) -> None:
     farm.add_node()
     alice = farm.add_party("alice")
     friend = farm.add_party("friend", address="192.0.2.222", account=False)
     alice.ask("MESSAGE", "sips:friend@192.0.2.222")
     alice.expect(500)
     assert friend.received == []
+
+
+def test_who_is_called_securely_is_not_rung_in_clear(farm: Farm) -> None:
+    farm.add_node()
+    alice, bob = farm.add_party("alice"), farm.add_party("bob")
+    bob.register()
+    sent = alice.ask("INVITE", "sips:bob@example.com")
+    alice.acknowledge(sent, alice.expect(480))
+    bob.expect_nothing(1)
 
 
 def test_a_user_is_found_by_whichever_spelling_of_his_name_is_equal(farm: Farm) -> None:

@@ -227,19 +227,63 @@ def test_the_ack_of_the_last_call_set_up_still_passes_on_a_slow_network(farm: Fa
     node.running = False
 
 
-def test_a_draining_node_waits_half_a_minute_for_a_call_that_only_rings(farm: Farm) -> None:
+def test_a_call_that_only_rings_for_half_a_minute_of_draining_is_ended_for_both_sides(farm: Farm) -> None:
     node = farm.add_node()
-    alice, bob = farm.add_party("alice"), farm.add_party("bob")
+    alice, bob, carol = farm.add_party("alice"), farm.add_party("bob"), farm.add_party("carol", transport="tcp")
     bob.register()
-    alice.ask("INVITE", bob.aor)
-    bob.answer(bob.expect("INVITE"), 180)
-    alice.expect(180)
+    carol.register()
+    calls = [alice.ask("INVITE", bob.aor), alice.ask("INVITE", carol.aor)]
+    invites = [(callee, callee.expect("INVITE")) for callee in (bob, carol)]
+    for callee, invite in invites:
+        callee.answer(invite, 180)
+        alice.expect(180)
     done = node.begin_stop()
     farm.run(31)
     assert done == []
+    for callee, invite in invites:
+        callee.answer(callee.expect("CANCEL"), 200)
+        callee.answer(invite, 487)
+        callee.expect("ACK")
+    for sent in calls:
+        alice.acknowledge(sent, alice.expect(503))
     farm.run(3)
     assert len(done) == 1
     node.running = False
+    assert node.host.getDelayedCalls() == []
+
+
+def test_a_call_whose_callee_has_not_answered_at_all_is_ended_too(farm: Farm) -> None:
+    node = farm.add_node()
+    alice, bob = farm.add_party("alice"), farm.add_party("bob")
+    bob.register()
+    sent = alice.ask("INVITE", bob.aor)
+    bob.expect("INVITE")
+    farm.run(3)
+    done = node.begin_stop()
+    node.node.hurry()
+    alice.acknowledge(sent, alice.expect(503))
+    assert len(done) == 1
+    node.running = False
+
+
+def test_a_node_in_a_hurry_ends_calls_at_once(farm: Farm) -> None:
+    node = farm.add_node()
+    alice, bob = farm.add_party("alice"), farm.add_party("bob")
+    bob.register()
+    sent = alice.ask("INVITE", bob.aor)
+    bob.answer(bob.expect("INVITE"), 180)
+    alice.expect(180)
+    done = node.begin_stop()
+    farm.run(5)
+    assert done == []
+    began = farm.network.clock.seconds()
+    node.node.hurry()
+    bob.expect("CANCEL")
+    alice.expect(503)
+    assert farm.network.run_until(lambda: bool(done), 60)
+    assert farm.network.clock.seconds() - began < 0.5
+    node.running = False
+    assert sent
 
 
 def test_an_idle_node_stops_at_once_and_leaves_nothing_behind(farm: Farm) -> None:

@@ -132,6 +132,64 @@ def test_a_flood_of_malformed_requests_is_answered_sparingly_and_calls_go_on(far
     exchange(ours, theirs, "BYE")
 
 
+@pytest.mark.parametrize("target", ["sip:bob@example.com", "sip:x@elsewhere.org", "sip:nobody@example.com"])
+@pytest.mark.parametrize("sender", ["<sip:alice@example.com>;tag=1", "<sip:x@elsewhere.net>;tag=1"])
+def test_an_invite_in_another_s_name_has_one_answer_sent_to_that_other(farm: Farm, sender: str, target: str) -> None:
+    """Who never asked sends no ACK either: eleven answers would be an attack of ours."""
+    node = farm.add_node()
+    farm.add_party("bob")
+    victim = farm.add_party("victim", account=False)
+    victim.request("INVITE", target, sender=sender)
+    farm.run(0.1)
+    assert node.is_idle()
+    assert node.find_leaks() == []
+    farm.run(40)
+    assert len(victim.received) == 1
+    assert victim.received[0].status in (403, 407, 480)
+
+
+def test_who_sends_thousands_of_requests_without_credentials_shuts_nobody_out(farm: Farm) -> None:
+    node = farm.add_node(limits={"transactions": 20})
+    eve = farm.add_party("eve", account=False)
+    for number in range(1000):
+        method = ("REGISTER", "INVITE", "OPTIONS", "MESSAGE", "BYE", "CANCEL")[number % 6]
+        eve.request(method, "sip:example.com" if method == "REGISTER" else "sip:bob@example.com", to=f"<{eve.aor}>")
+        if number % 100 == 0:
+            farm.run(0.01)
+    farm.run(0.1)
+    assert node.is_idle()
+    assert {message.status for message in eve.received} == {401, 407, 481}
+    assert len(eve.received) == 1000
+    assert node.value("sip_rejected", "too-many-transactions") == 0
+    alice, bob = farm.add_party("alice"), farm.add_party("bob")
+    bob.register()
+    exchange(*set_up_call(alice, bob), "BYE")
+
+
+def test_who_was_called_once_cannot_have_the_answer_sent_to_another(farm: Farm) -> None:
+    """Our Via of an old INVITE with a victim's below, over UDP or to a port that speaks no SIP."""
+    node = farm.add_node()
+    alice, bob = farm.add_party("alice"), farm.add_party("bob")
+    victim = farm.add_party("victim", address="192.0.2.222", account=False)
+    bob.register()
+    sent = alice.ask("INVITE", bob.aor)
+    invite = bob.expect("INVITE")
+    ended = bob.answer(invite, 486)
+    bob.expect("ACK")
+    alice.acknowledge(sent, alice.expect(486))
+    farm.settle()
+    theirs = invite.all("via")[1]
+    for below in (
+        "SIP/2.0/UDP 192.0.2.222:5060;branch=z9hG4bK1",
+        theirs.replace(alice.address, "192.0.2.222"),
+        "SIP/2.0/TCP 192.0.2.222:6379;branch=z9hG4bK1",
+    ):
+        bob.send(ended.text.replace("SIP/2.0 486", "SIP/2.0 200").replace(f"via: {theirs}", f"via: {below}"))
+    victim.expect_nothing(2)
+    assert node.value("flows_opened", "tcp", "out") == 0
+    assert node.value("sip_rejected", "stray-response") == 3
+
+
 def test_noise_is_never_answered_and_harms_nobody(farm: Farm) -> None:
     node = farm.add_node()
     eve = farm.add_party("eve", account=False)

@@ -15,6 +15,7 @@ from typing import Any
 from farm.frontend.token import Tokens
 from farm.proxy.admission import Admission
 from farm.proxy.context import Means
+from farm.proxy.dialog import make_facts
 from farm.proxy.domains import Domains
 from farm.proxy.forward import Forwarder
 from farm.proxy.proxy import Proxy
@@ -199,9 +200,11 @@ class Element:
         found = [Bound(contact) if isinstance(contact, str) else contact for contact in contacts]
         self.bindings[aor] = sorted(found, key=lambda bound: -bound.q)
 
-    def make_route(self, call_id: str = CALL_ID, *, caller: Hop | None = None, callee: Hop | None = None) -> str:
-        """The user of our Record-Route in a dialog that alice opened, as the test messages have it."""
-        return self.tokens.make_route(call_id, ALICE_TAG, caller, callee)
+    def make_route(
+        self, call_id: str = CALL_ID, *, caller: Hop | None = None, callee: Hop | None = None, member: bool = True
+    ) -> str:
+        """The user of our Record-Route in a dialog that alice opened with bob's phone, as the test messages have it."""
+        return self.tokens.make_route(call_id, make_dialog_facts(member=member), caller, callee)
 
     def trust_alice(self) -> None:
         """Let the digest check find that alice is who she says."""
@@ -263,6 +266,13 @@ class _Gateways:
     def find(self, uri: Uri) -> Sequence[str]:
         routes = self._element.routes
         return routes.get(uri.host, ()) if uri.host in routes else routes.get(uri.user or "", ())
+
+
+def make_dialog_facts(*, member: bool = True) -> Sequence[str]:
+    """What we remember of alice's INVITE to bob, as the test messages have it."""
+    request = make_request()
+    request.source = Hop("UDP", "192.0.2.101", 5060)
+    return make_facts(request, "192.0.2.201", "192.0.2.201", member)
 
 
 def without_via(message: Message) -> list[str]:

@@ -113,6 +113,7 @@ class FarmNode:
     def _close_files(self) -> None:
         """The kernel closes the files of a dead process, and with them its locks."""
         self.running = False
+        self.node._lock.release()
         journal = self.node.records._journal
         if journal is not None:
             journal.close()
@@ -163,7 +164,9 @@ class Farm:
         globalLogPublisher.addObserver(self.faults)
 
     def close(self) -> None:
-        """Stop listening to the log."""
+        """Stop listening to the log, and let go what nodes that still run have locked."""
+        for node in self.nodes:
+            node.node._lock.release()
         globalLogPublisher.removeObserver(self.faults)
 
     # Who is there

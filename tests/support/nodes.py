@@ -35,16 +35,18 @@ def write_config(path: Path, sections: Mapping[str, Any]) -> Path:
     return path
 
 
-def installed(program: str) -> str:
-    """The path of a console command of the environment that runs the tests."""
-    path = Path(sys.executable).parent / program
+def installed(program: str, directory: Path | None = None) -> str:
+    """The path of a console command: of the environment that runs the tests, or of the one that has its commands in
+    `directory`."""
+    path = (directory or Path(sys.executable).parent) / program
     if not path.exists():
-        raise ProgramFailed(f"{program} is not installed beside {sys.executable}")
+        raise ProgramFailed(f"{program} is not installed in {path.parent}")
     return str(path)
 
 
 class NodeProgram(Program):
-    """One node, started as operators start it: `twistd -n --pidfile= sipfarm -c FILE`."""
+    """One node, started as operators start it: `twistd -n --pidfile= sipfarm -c FILE`, `twistd` being that of the
+    directory `commands` where one is given."""
 
     def __init__(
         self,
@@ -54,11 +56,12 @@ class NodeProgram(Program):
         sip: tuple[str, int],
         http: tuple[str, int] | None,
         wrapper: Sequence[str] = (),
+        commands: Path | None = None,
     ) -> None:
         self.sip = sip
         self.http = http
         self.config = config
-        command = [*wrapper, installed("twistd"), "-n", "--pidfile=", "sipfarm", "-c", str(config)]
+        command = [*wrapper, installed("twistd", commands), "-n", "--pidfile=", "sipfarm", "-c", str(config)]
         super().__init__(command, log, directory=config.parent)
 
     def wait_ready(self, timeout: float = 30.0) -> None:

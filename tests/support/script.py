@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 
 from farm.deadlines import Deadlines
+from farm.logs import Fields, Rejections
 from farm.metrics import Metrics
 from farm.sip.hop import Hop
 from farm.sip.message import Request, Response
@@ -34,11 +35,20 @@ class Script:
         self.record = Record()
         self.metrics = Metrics()
         self.deadlines = Deadlines()
+        self.lines: list[dict[str, object]] = []  # the log of rejections
         self.layer = TransactionLayer(
-            self.deadlines, self.metrics, random.Random(seed), max_transactions=max_transactions, timings=timings
+            self.deadlines,
+            self.metrics,
+            random.Random(seed),
+            rejections=Rejections(self.metrics.sip_rejected, self._write_line, 1),
+            max_transactions=max_transactions,
+            timings=timings,
         )
         self.user = RecordedUser(self.record)
         self.layer.user = self.user
+
+    def _write_line(self, _level: str, _message: str, fields: Fields) -> None:
+        self.lines.append(dict(fields))
 
     @property
     def now(self) -> float:

@@ -458,3 +458,39 @@ def test_the_tag_of_the_answer_is_kept_for_the_ack_and_for_cancel() -> None:
     assert stage.script.user.server.local_tag == ""
     stage.answer(180)
     assert stage.script.user.server.local_tag == "ours"
+
+
+# Answered once
+
+
+@pytest.mark.parametrize("name", ["INVITE server", "server"])
+@pytest.mark.parametrize("status", [200, 407])
+def test_who_proved_nothing_is_answered_once_and_forgotten(name: str, status: int) -> None:
+    """§26.3.2.4: an answer that is sent again and again to an address that never asked is an attack of ours."""
+    stage = Stage(name)
+    server = stage.script.user.server
+    server.context = stage
+    server.answer_once(make_response(stage.request, status, to_tag="ours"), 0.0)
+    stage.script.expect_user(f"request {METHODS[name]}")
+    assert [effect.place for effect in stage.script.record.effects] == ["peer"]
+    stage.script.record.effects.clear()
+    assert server.request is RELEASED
+    assert (server.context is stage, server.context is None) == (False, True)
+    stage.script.expect_end()
+    stage.script.after(64)
+    stage.script.expect_end()
+
+
+def test_what_was_answered_100_already_is_answered_as_ever() -> None:
+    stage = Stage("INVITE server")
+    stage.script.after(0.2)
+    stage.script.user.server.answer_once(make_response(stage.request, 407, to_tag="ours"), stage.script.now)
+    assert stage.state is State.COMPLETED
+
+
+def test_an_answer_to_nobody_that_cannot_be_sent_ends_the_same() -> None:
+    stage = Stage("server")
+    stage.flow.refusing = True
+    stage.script.user.server.answer_once(make_response(stage.request, 401, to_tag="ours"), 0.0)
+    stage.script.expect("user: request OPTIONS", "peer: refused")
+    stage.script.expect_end()
