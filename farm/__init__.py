@@ -3,11 +3,11 @@
 Each package's docstring names its files in reading order and the RFC sections they obey. Arrows point down only:
 
     console  tap
-     service  records  pump                                     the root: the only files that know everybody
+     service  offline  records  pump                            the root: the only files that know everybody
       admin  frontend  proxy  registrar  transport  resolve  overlay      siblings: never each other
        transaction  security
         sip
-         deadlines  draws  metrics  config  logs                leaves
+         deadlines  draws  metrics  config  changes  lock  logs  open_files  systemd      leaves
 
 Read it as data travels:
 
@@ -19,8 +19,8 @@ A. A datagram in, a datagram out (INVITE). `transport/udp`, `sip/parser`, `trans
    best, and up again.
 B. REGISTER. As A to `proxy/proxy`, then `registrar/registrar` (with `security/credentials` and `sip/digest`),
    `registrar/binding` (the merge), `registrar/location`, `overlay/store`, `overlay/journal`, and the 200.
-C. Start and stop. `twisted/plugins/farm_plugin`, `tap` (with `systemd`), `config`, `service`; stopping is the same list
-   backwards.
+C. Start and stop. `twisted/plugins/farm_plugin`, `tap` (with `systemd` and `open_files`), `config`, `service` (with
+   `lock`); stopping is the same list backwards. SIGHUP: `tap`, `config`, `changes`, `service`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The entry point of the `sipfarm` command: hands the commands of `admin/cli.py` what opens a store.
 
 It stands beside `tap.py`, above the composition root, because orders about users also work while the node is down.
-The root, and Twisted with it, is imported only then.
+What opens the store (`offline.py`), and Twisted with it, is imported only then.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def main() -> None:
 
 def open_offline(config: Config) -> OpenedStore:
     """The users of a node that is not running."""
-    from farm import service
+    from farm.offline import OfflineUsers
 
-    return service.open_offline(config)
+    return OfflineUsers(config)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Rejections:
     that the catalogue does not know is counted as "other" and named in the log.
     """
 
-    __slots__ = ("_counter", "_lines_per_second", "_reasons", "_write")
+    __slots__ = ("_counter", "_reasons", "_write", "lines_per_second")
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Rejections:
     ) -> None:
         self._counter = counter
         self._write = write
-        self._lines_per_second = lines_per_second
+        self.lines_per_second = lines_per_second
         self._reasons: dict[str, _Reason] = {}
 
     def note(self, reason: str, now: float, *, source: str = "", method: str = "", detail: str = "") -> None:
@@ -93,7 +93,7 @@ class Rejections:
         if now >= seen.window_at:
             seen.window_at = now + 1.0
             seen.written = 0
-        if seen.written >= self._lines_per_second:
+        if seen.written >= self.lines_per_second:
             seen.left_out += 1
             return
         seen.written += 1

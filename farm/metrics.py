@@ -157,7 +157,7 @@ class Metrics:
             "sip_failovers_total",
             "Requests that went on to their next server, by what the one before did.",
             ("reason",),
-            make_combinations(("status-503", "timeout", "transport", OTHER)),
+            make_combinations(("status-503", "flow-failed", "timeout", "transport", OTHER)),
         )
         self.sip_banned = self._gauge("sip_banned", "Addresses banned now.")
         self.gateway_up = self._gauge(

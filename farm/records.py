@@ -2,7 +2,8 @@
 
 Part of the composition root: it joins the kinds (registration, credential) with the store, the store with the journal,
 and both with the reactor. A journal that cannot be opened or written is reported and counted and stops nothing: the
-node goes on from memory and tries again.
+node goes on from memory and tries again. One that is another's, or of a later version, is refused at start: what is
+wrong there is not the disk, and the node would serve without its users.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from farm.config import Config
+from farm.config import Config, ConfigError
 from farm.metrics import Metrics
 from farm.overlay.clock import HybridClock
 from farm.overlay.journal import Journal, JournalError
@@ -27,6 +28,7 @@ from farm.registrar.binding import RegistrationKind
 from farm.security.credentials import CredentialKind
 
 JOURNAL_NAME: Final = "journal.sqlite"
+_NOT_OURS: Final = frozenset(("locked", "newer"))
 _REOPEN_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 1.0
 _SWEEP_RECORDS: Final = 1000  # about 5 ms
@@ -70,9 +72,11 @@ class Records:
     # Life
 
     def start(self) -> None:
-        """Read the journal, then keep it."""
+        """Read the journal, then keep it. Raises ConfigError when it is not for us to read."""
         if self._settings.backend == "sqlite":
-            self._open()
+            refused = self._open()
+            if refused is not None and refused.reason in _NOT_OURS:
+                raise ConfigError(str(refused), where="node.state_dir")
         self._tick()
 
     def stop(self) -> Deferred[None]:
@@ -101,7 +105,8 @@ class Records:
         """Write and close at once; answers how many records could not be written."""
         return self._finish()
 
-    def _open(self) -> None:
+    def _open(self) -> JournalError | None:
+        """Open the journal; answers what prevents it."""
         journal = Journal(self._path)
         try:
             opened = journal.open()
@@ -118,11 +123,12 @@ class Records:
             self.problem = f"the journal cannot be opened: {error}"
             _log.error("the journal cannot be opened, the node goes on from memory: {error}", error=str(error))
             self._reopen_at = self._clock() + _REOPEN_SECONDS
-            return
+            return error
         self.problem = ""
         self._journal = journal
         self._scribe = Scribe(self.store, journal, self._run_in_thread, self)
         _log.info("journal read", records=restored.records, unknown=restored.unknown)
+        return None
 
     def _finish(self) -> int:
         unwritten = 0

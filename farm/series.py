@@ -60,6 +60,11 @@ class Family(Generic[Child]):
             known.add(value)
         return child
 
+    def forget(self, *values: str) -> None:
+        """Drop the child of these label values: for what the configuration names no more."""
+        if self._children.pop(values, None) is not None:
+            self._metric.remove(*values)
+
     def child(self, *values: str) -> Child:
         """The child of these label values; a value nobody declared reads as "other"."""
         found = self._children.get(values)

@@ -1,34 +1,35 @@
 """The composition root: builds a node, hands each part its neighbours, starts it and stops it.
 
 The only module that knows everybody. Nothing is decided here that belongs to a part: it is wiring, the order of start
-and stop, and the adapters between a part's port and the neighbour that fills it. Start: secret, records (a restarted
-node knows its registrations before its first packet), listeners, console and pages. Stop is the same list backwards:
-new requests are refused, running ones get time to end, sockets close, the journal is written to its end.
+and stop, and the adapters between a part's port and the neighbour that fills it. Start: secret, lock, listeners,
+records (a restarted node knows its registrations before its first packet), console and pages. Stop is the same list
+backwards: new requests are refused, running ones get time to end, those that still ring are ended, sockets close, the
+journal is written to its end.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, ensureDeferred, inlineCallbacks
 from twisted.logger import Logger, LogLevel
 
 from farm import __version__
 from farm.admin.control import Answer
 from farm.admin.http import AdminListeners
+from farm.changes import merge
 from farm.config import Config, ConfigError
 from farm.deadlines import Deadline
 from farm.frontend.token import Tokens
+from farm.lock import StateLock
 from farm.logs import Fields, Rejections
 from farm.metrics import Metrics
-from farm.overlay.journal import JournalError
 from farm.proxy.admission import Admission
 from farm.proxy.context import Means
 from farm.proxy.domains import Domains
@@ -46,22 +47,24 @@ from farm.registrar.registrar import Registrar
 from farm.resolve.failed import FailedHops
 from farm.resolve.locate import MTU_RESERVE_BYTES, Locator, Reach
 from farm.resolve.resolver import Resolver
-from farm.security.credentials import Authenticator, Credential
+from farm.security.credentials import Authenticator
 from farm.security.keys import read_nonce_keys, read_secret
 from farm.security.limits import Allowed, Ban, SourceLimits
+from farm.security.record import Credential
 from farm.security.users import Users
 from farm.transaction.layer import TransactionLayer
 from farm.transaction.machines import State, Timings
 from farm.transport.layer import TransportLayer
 
 DRAIN_SECONDS: Final = 32.0  # 64*T1: no transaction that is still running takes longer (RFC 3261 §17)
+_END_SECONDS: Final = 2.0  # for the 200 to our CANCEL, the 487 and the ACKs
 _DRAIN_CHECK_SECONDS: Final = 0.1
 _DRAIN_QUIET_SECONDS: Final = 1.0  # for the ACK of the last call: without it the callee hangs up after 32 s
 
 _log: Final = Logger(namespace="node")
 
 
-def make_service(config: Config, reactor: Any) -> IService:
+def make_service(config: Config, reactor: Any) -> Node:
     """The node of a configuration, not started. Raises ConfigError or OSError for what an operator can mend."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # messages make no cycles; the default walks every binding each second
@@ -89,13 +92,15 @@ class Node(Service):
         self._wall = wall
         self._rng = rng or random.SystemRandom()
         self._ready = False
+        self._hurried = False
         self._probing: Deadline | None = None
         self._started_at = clock()
+        self._lock = StateLock(config.node.state_dir)
         secret = read_secret(config)
         self.rejections = Rejections(self.metrics.sip_rejected, _write_rejection, config.log.reason_lines_per_second)
         self.pump = Pump(reactor, clock, self.metrics)
         self.records = Records(config, reactor, clock, wall, self.metrics)
-        self.limits = _make_limits(config)
+        self.limits = SourceLimits(**_limits_of(config))
         self.users = Users(self.records.local, self._make_stamp, config.sip.domains)
         self._build_transport(config)
         self._build_core(config, secret)
@@ -109,6 +114,7 @@ class Node(Service):
             self.pump.deadlines,
             self.metrics,
             self._rng,
+            rejections=self.rejections,
             max_transactions=config.limits.transactions,
             timings=Timings(config.sip.t1_seconds, config.sip.t2_seconds, config.sip.t4_seconds),
         )
@@ -123,7 +129,7 @@ class Node(Service):
             rejections=self.rejections,
             rng=self._rng,
             report_refused=self.transactions.receive_refusal,
-            gate=_Gate(self.limits) if config.limits.requests_per_second else None,
+            gate=self._make_gate(config),
         )
         self.resolver = Resolver(config.resolver, self._reactor, self._clock, self.metrics)
         reach = Reach(
@@ -138,7 +144,7 @@ class Node(Service):
     def _build_core(self, config: Config, secret: bytes) -> None:
         domains = Domains(config.sip.domains, self.transport)
         self.location = Location(self.records.local, self.records.registrations, self.records.stamps, self._wall)
-        authenticator = Authenticator(
+        self.authenticator = Authenticator(
             self.records.local,
             read_nonce_keys(config, secret),
             limits=self.limits,
@@ -170,7 +176,9 @@ class Node(Service):
             timer_c_seconds=config.proxy.timer_c_seconds,
             serial_seconds=config.proxy.serial_seconds,
         )
-        admission = Admission(domains, authenticator, open_farm=config.auth.open, trusted=config.sip.trusted_networks)
+        admission = Admission(
+            domains, self.authenticator, open_farm=config.auth.open, trusted=config.sip.trusted_networks
+        )
         targets = Targets(
             domains,
             self.location,
@@ -182,7 +190,7 @@ class Node(Service):
             config.registrar,
             domains,
             self.location,
-            None if config.auth.open else authenticator,
+            None if config.auth.open else self.authenticator,
             self.metrics,
             self.rejections,
             make_tag=self.transactions.make_tag,
@@ -213,8 +221,9 @@ class Node(Service):
     # Start and stop
 
     def privilegedStartService(self) -> None:
-        """Open the SIP listeners, which may want a port that only root can bind."""
+        """Lock the state directory and open the SIP listeners, which may want a port that only root can bind."""
         super().privilegedStartService()
+        self._lock.take()
         self.transport.listen(self.config.sip.listen)
 
     def startService(self) -> None:
@@ -233,22 +242,55 @@ class Node(Service):
         super().stopService()
         self._ready = False
         self.proxy.draining = True
+        yield self._wait_for_quiet(DRAIN_SECONDS)
+        try:
+            self.proxy.end_calls(self._clock())
+        except Exception:
+            self._report("calls could not be ended")  # the journal is still to be written
+        yield self._wait_for_quiet(_END_SECONDS)
+        yield self.transport.stop()
+        self.resolver.stop()
+        self.pump.stop()
+        yield self.admin.stop()
+        yield self.records.stop()
+        self._lock.release()
+        self.rejections.flush()
+        _log.info("node {name} stopped", name=self.config.node.name)
+
+    def hurry(self) -> None:
+        """While it stops: wait for nobody. Calls that are being set up are ended at once."""
+        self._hurried = True
+
+    @inlineCallbacks
+    def _wait_for_quiet(self, seconds: float) -> Any:
+        """Let what runs end, and the last ACK come, but wait no longer than that."""
         now = quiet_at = self._clock()
-        until = now + DRAIN_SECONDS
-        while now < until and (self.transactions.running or now < quiet_at):
+        until = now + seconds
+        while now < until and not self._hurried and (self.transactions.running or now < quiet_at):
             if self.transactions.running:
                 quiet_at = now + _DRAIN_QUIET_SECONDS
             waiting: Deferred[None] = Deferred()
             self._reactor.callLater(_DRAIN_CHECK_SECONDS, waiting.callback, None)
             yield waiting
             now = self._clock()
-        yield self.transport.stop()
-        self.resolver.stop()
-        self.pump.stop()
-        yield self.admin.stop()
-        yield self.records.stop()
-        self.rejections.flush()
-        _log.info("node {name} stopped", name=self.config.node.name)
+
+    def reload(self, config: Config) -> list[str]:
+        """Take from a new configuration what a running node can take (`changes.py`); answers the keys that want a
+        restart. Raises ConfigError, and has changed nothing then."""
+        merged = merge(self.config, config)
+        config = merged.config
+        try:
+            self.authenticator.offer(config.auth.algorithms, allow_without_qop=config.auth.allow_without_qop)
+        except ValueError as error:
+            raise ConfigError(str(error), key="auth.algorithms") from None
+        self.rejections.lines_per_second = config.log.reason_lines_per_second
+        self.transactions.max_transactions = config.limits.transactions
+        self.limits.change(**_limits_of(config))
+        self.transport.change(config.limits, self._make_gate(config))
+        self.gateways.change(config.routes, config.gateways)
+        self._arm_probes(self._clock())
+        self.config = config
+        return merged.waiting
 
     # Probing gateways
 
@@ -296,7 +338,7 @@ class Node(Service):
             "name": self.config.node.name,
             "version": __version__,
             "uptime_seconds": round(self._clock() - self._started_at),
-            "listen": list(self.config.sip.listen),
+            "listen": self.transport.listener_names,
             "domains": list(self.config.sip.domains),
             "registrations": shelves["registration"].live,
             "users": shelves["credential"].live,
@@ -330,6 +372,9 @@ class Node(Service):
         return self.limits.clear(source)
 
     # Adapters
+
+    def _make_gate(self, config: Config) -> _Gate | None:
+        return _Gate(self.limits) if config.limits.requests_per_second else None
 
     def _make_stamp(self) -> tuple[int, int]:
         return (self.records.stamps.tick(self._wall()), self.records.stamps.node)
@@ -382,35 +427,6 @@ class _Directory:
         return isinstance(self._users.find(aor, self._clock()), Credential)
 
 
-class OfflineUsers:
-    """The users of a node that is not running, for the console."""
-
-    def __init__(self, config: Config) -> None:
-        self._records = Records(config, None, time.monotonic, time.time, Metrics())
-        try:
-            os.makedirs(config.node.state_dir, mode=0o700, exist_ok=True)
-            self._records.open_now()
-        except JournalError as error:
-            raise ConfigError(f"the journal cannot be opened: {error}", where=config.node.state_dir) from None
-        stamps = self._records.stamps
-        self.users = Users(self._records.local, lambda: (stamps.tick(time.time()), stamps.node), config.sip.domains)
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return time.monotonic()
-
-    def close(self) -> None:
-        """Write what changed. Raises OSError when that fails."""
-        unwritten = self._records.close_now()
-        if unwritten:
-            raise OSError(f"{unwritten} records could not be written to the journal")
-
-
-def open_offline(config: Config) -> OfflineUsers:
-    """The users of a node that is not running. Raises OSError or ConfigError."""
-    return OfflineUsers(config)
-
-
 def _describe(binding: Binding, now: float) -> Answer:
     """A binding as the console shows it."""
     return {
@@ -429,16 +445,16 @@ def _write_rejection(level: str, message: str, fields: Fields) -> None:
     _log.emit(LogLevel.levelWithName(level), "{log_message}", log_message=message, **fields)
 
 
-def _make_limits(config: Config) -> SourceLimits:
+def _limits_of(config: Config) -> dict[str, Any]:
     limits = config.limits
-    return SourceLimits(
-        requests_per_second=limits.requests_per_second,
-        burst=limits.burst,
-        failures_per_minute=limits.failures_per_minute,
-        ban_seconds=limits.ban_seconds,
-        exempt_networks=limits.exempt_networks,
-        table_entries=limits.table_entries,
-    )
+    return {
+        "requests_per_second": limits.requests_per_second,
+        "burst": limits.burst,
+        "failures_per_minute": limits.failures_per_minute,
+        "ban_seconds": limits.ban_seconds,
+        "exempt_networks": limits.exempt_networks,
+        "table_entries": limits.table_entries,
+    }
 
 
 def _transports(config: Config) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ class NodeSettings(Section, frozen=True):
     name: str
     """Name of this node in logs, metrics and commands; never in a SIP message. Letters, digits, `.`, `_` and `-`."""
     state_dir: str
-    """Directory of the journal, the nonce key and the control socket. A relative path counts from the file's place."""
+    """Directory of the journal, the secret and the control socket, for one process at a time. A relative path counts
+    from the file's place."""
 
 
 class SipSettings(Section, frozen=True):
@@ -138,7 +139,8 @@ class LimitSettings(Section, frozen=True):
     receive_buffer_bytes: Count = 4_194_304
     """Socket buffer asked of the kernel for each UDP listener: it holds the burst while the process is busy."""
     connections: Count = 10_000
-    """Open stream connections; further ones are closed at once. Keep it below the process's file limit."""
+    """Open stream connections; further ones are closed at once. A start warns when the process may not open that
+    many files."""
     connections_per_source: Count = 200
     """Open stream connections from one address; offices behind one NAT need tens."""
     idle_seconds: Seconds = 900.0
@@ -212,7 +214,8 @@ class LogSettings(Section, frozen=True):
     format: Literal["json", "text"] = "json"
     """`json`: one object a line for collectors; `text`: for eyes."""
     file: str = ""
-    """File that lines are appended to; empty: standard error, which systemd and containers keep."""
+    """File that lines are appended to; empty: standard error, which systemd and containers keep. SIGHUP opens it anew,
+    after logrotate has moved it."""
     reason_lines_per_second: Count = 1
     """Lines that one reason of rejection may write each second; the rest are counted in the next line, so that a
     flood cannot fill the disk."""

@@ -2,10 +2,12 @@
 
 `Options` reads the configuration, so that a mistake in it is one line on standard error before anything starts.
 `make_service` of `farm.service` builds the node; `Node` around it gives the application our log lines instead of
-twistd's (unless `--logger` or `--logfile` ask for those), turns what fails at start into one line and exit code 1, and
-tells systemd when the node serves, that its event loop turns, and when it ends.
+twistd's (unless `--logger` or `--logfile` ask for those), turns what fails at start into one line and exit code 1,
+tells systemd when the node serves, that its event loop turns, and when it ends, and takes the signals: SIGHUP reads
+the configuration again and opens the log file anew; a second SIGTERM or SIGINT ends a stop that waits for calls.
 
-The log is held back until the node runs, so that this line stands alone.
+The log is held back until the node runs, so that this line stands alone. Twisted's own lines are left out of it below
+warnings, unless the level is debug: what starts and stops is said by ours.
 
 Decided: the log observer is set on the application in `setServiceParent`, the one place where a service sees it before
 twistd starts logging; an own `--logger` factory would have to find the configuration in a global.
@@ -14,21 +16,22 @@ twistd starts logging; an own `--logger` factory would have to find the configur
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any, ClassVar, Final, NoReturn, cast
+from typing import IO, Any, ClassVar, Final, NoReturn, Protocol
 
 from twisted.application.service import IService, IServiceCollection, MultiService
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     formatEvent,
@@ -39,8 +42,11 @@ from zope.interface import implementer
 
 from farm.config import Config, ConfigError, LogSettings, load
 from farm.logs import make_json_line, make_text_line
+from farm.open_files import find_shortage, raise_limit
 from farm.systemd import Systemd
 from farm.transport.layer import ListenError
+
+_log: Final = Logger(namespace="node")
 
 
 class Options(usage.Options):
@@ -67,33 +73,59 @@ class Options(usage.Options):
         if not self["config"]:
             raise SystemExit("sipfarm: say which configuration to use: twistd sipfarm -c node.toml")
         try:
-            self.loaded = load(self["config"], self.overrides, os.environ)
+            self.loaded = self.load()
         except ConfigError as error:
             raise SystemExit(f"sipfarm: {error}") from None
 
+    def load(self) -> Config:
+        """The configuration as it is in its files now. Raises ConfigError."""
+        return load(self["config"], self.overrides, os.environ)
+
+
+class Running(Protocol):
+    """The node inside (`farm.service.Node`)."""
+
+    def reload(self, config: Config) -> list[str]:
+        """Take what a running node can take; answers the keys that want a restart. Raises ConfigError."""
+
+    def hurry(self) -> None:
+        """While it stops: wait for nobody any more."""
+
 
 class Node(MultiService):
-    """The running node under twistd's application. `own_logs`: write log lines of ours, not twistd's."""
+    """The running node under twistd's application. `load` reads its configuration again. `own_logs`: write log lines
+    of ours, not twistd's."""
 
-    def __init__(self, config: Config, systemd: Systemd, clock: IReactorTime, *, own_logs: bool) -> None:
+    def __init__(
+        self, config: Config, load: Callable[[], Config], systemd: Systemd, reactor: Any, *, own_logs: bool
+    ) -> None:
         super().__init__()
+        self.inside: Running | None = None
         self._config = config
+        self._load = load
         self._systemd = systemd
+        self._reactor = reactor
         self._watchdog = LoopingCall(systemd.alive)
-        self._watchdog.clock = clock
+        self._watchdog.clock = reactor
         self._own_logs = own_logs
         self._held: HeldLog | None = None
+        self._stream: IO[str] | None = None
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Join the application, and give it our log lines."""
         if self._own_logs and isinstance(parent, Componentized):
             with self.one_line():
-                self._held = HeldLog(make_observer(self._config))
+                self._stream = open_stream(self._config.log)
+                self._held = HeldLog(make_observer(self._config, self._stream))
             parent.setComponent(ILogObserver, self._held)
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
         """Start what wants a low port or a file of root's."""
+        self._listen_to(signal.SIGHUP, self.reload)
+        shortage = find_shortage(self._config.limits.connections, raise_limit())
+        if shortage:
+            _log.warn("{shortage}", shortage=shortage)
         with self.one_line():
             super().privilegedStartService()
 
@@ -111,9 +143,56 @@ class Node(MultiService):
     def stopService(self) -> Any:
         """Stop; fires when nothing is left. systemd hears of us until then: running calls get time to end."""
         self._systemd.stopping()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._listen_to(number, self._hurry)
         yield super().stopService()
         if self._watchdog.running:
             self._watchdog.stop()
+
+    def reload(self) -> None:
+        """Read the configuration again and take what can change, and open the log file anew, for it may have been
+        moved. A mistake in the configuration is one line of the log, and what was in force stays."""
+        config, problem = self._config, ""
+        waiting: list[str] = []
+        try:
+            loaded = self._load()
+            waiting = self.inside.reload(loaded) if self.inside is not None else []
+            config = loaded
+        except ConfigError as error:
+            problem = str(error)
+        except Exception:
+            _log.failure("the reload failed")
+            problem = "a fault of ours"
+        self._open_log(config)
+        if problem:
+            _log.error("not reloaded, what was in force stays: {problem}", problem=problem)
+        elif waiting:
+            _log.warn("reloaded; these changes want a restart: {keys}", keys=", ".join(waiting))
+        else:
+            _log.info("reloaded")
+
+    def _open_log(self, config: Config) -> None:
+        if self._held is None:
+            return
+        try:
+            stream = open_stream(config.log)
+        except OSError as error:
+            problem = error.strerror or str(error)
+            _log.error("{file} cannot be opened, the old log goes on: {problem}", file=config.log.file, problem=problem)
+            return
+        self._config = config
+        before, self._stream = self._stream, stream
+        self._held.observer = make_observer(config, stream)
+        if before is not None and before is not stream:
+            before.close()
+
+    def _hurry(self) -> None:
+        if self.inside is not None:
+            self.inside.hurry()
+
+    def _listen_to(self, number: int, action: Callable[[], None]) -> None:
+        """Do something in a turn of the event loop after each signal of that number."""
+        signal.signal(number, lambda *_: self._reactor.callFromThread(action))
 
     @contextmanager
     def one_line(self) -> Iterator[None]:
@@ -122,7 +201,8 @@ class Node(MultiService):
             yield
         except CannotListenError as error:
             reason = getattr(error.socketError, "strerror", None) or error.socketError
-            place = error.port if isinstance(error.port, str) else f"{error.interface or '*'}:{error.port}"
+            port = os.fsdecode(error.port) if isinstance(error.port, bytes) else error.port  # bytes: a socket's path
+            place = port if isinstance(port, str) else f"{error.interface or '*'}:{port}"
             _end(f"cannot listen on {place}: {reason}")
         except OSError as error:
             _end(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
@@ -145,13 +225,13 @@ class HeldLog:
     """Holds events back until `release`, then hands on those held and all that follow."""
 
     def __init__(self, observer: ILogObserver) -> None:
-        self._observer = observer
+        self.observer = observer
         self._held: list[LogEvent] | None = []
 
     def __call__(self, event: LogEvent) -> None:
         """Take one event."""
         if self._held is None:
-            self._observer(event)
+            self.observer(event)
         else:
             self._held.append(event)
 
@@ -159,7 +239,7 @@ class HeldLog:
         """Hold no longer."""
         held, self._held = self._held or [], None
         for event in held:
-            self._observer(event)
+            self.observer(event)
 
 
 def makeService(options: Options) -> IService:
@@ -171,23 +251,31 @@ def makeService(options: Options) -> IService:
     parent: Mapping[str, Any] = options.parent or {}
     own_logs = not (parent.get("logger") or parent.get("logfile"))
     systemd = Systemd(os.environ, os.getpid())
-    node = Node(options.loaded, systemd, cast(IReactorTime, reactor), own_logs=own_logs)
+    node = Node(options.loaded, options.load, systemd, reactor, own_logs=own_logs)
     with node.one_line():
-        make_service(options.loaded, reactor).setServiceParent(node)
+        running = make_service(options.loaded, reactor)
+        running.setServiceParent(node)
+        node.inside = running
     return node
 
 
-def make_observer(config: Config) -> ILogObserver:
-    """Writes the events that `[log]` wants, to its file or to standard error. Raises OSError when it cannot."""
-    settings = config.log
+def open_stream(settings: LogSettings) -> IO[str]:
+    """The file that `[log]` names, opened to be appended to, or standard error. Raises OSError when it cannot be."""
     if settings.file:
-        stream: IO[str] = os.fdopen(os.open(settings.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640), "a")
-    else:
-        stream = sys.__stderr__ or sys.stderr
+        return os.fdopen(os.open(settings.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640), "a")
+    return sys.__stderr__ or sys.stderr
+
+
+def make_observer(config: Config, stream: IO[str]) -> ILogObserver:
+    """Writes the events that `[log]` wants to a stream."""
+    settings = config.log
+    level = LogLevel.levelWithName(settings.level)
+    predicate = LogLevelFilterPredicate(defaultLogLevel=level)
+    if level is not LogLevel.debug:
+        for namespace in ("twisted", "log_legacy"):
+            predicate.setLogLevelForNamespace(namespace, max(level, LogLevel.warn))
     lines = FileLogObserver(stream, lambda event: make_line(event, settings, config.node.name))
-    return FilteringLogObserver(
-        lines, [LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(settings.level))]
-    )
+    return FilteringLogObserver(lines, [predicate])
 
 
 def make_line(event: LogEvent, settings: LogSettings, node: str) -> str:

@@ -7,9 +7,13 @@ root alone (`service`, with `records`, which puts the local store together). Imp
 from __future__ import annotations
 
 import ast
+import importlib
 import re
-from collections.abc import Iterator
+import re._constants as constants  # type: ignore[import-not-found]
+import re._parser as parser  # type: ignore[import-not-found]
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": set(),
     "config": {"settings", "sources"},
     "systemd": set(),
+    "lock": {"config"},
+    "changes": {"config", "settings"},
+    "open_files": set(),
     # the language, and what stands on it
     "sip": set(),
     "transaction": LEAVES | {"sip"},
@@ -48,9 +55,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the composition root and the two ways in
     "pump": {"deadlines", "metrics"},
     "records": LEAVES | {"overlay", "registrar", "security"},
-    "service": LEAVES | MIDDLE | SIBLINGS | {"pump", "records", "farm"},
-    "tap": LEAVES | {"service", "systemd", "transport", "farm"},
-    "console": LEAVES | {"admin", "service", "farm"},
+    "offline": LEAVES | {"lock", "overlay", "records", "security"},
+    "service": LEAVES | MIDDLE | SIBLINGS | {"changes", "lock", "pump", "records", "farm"},
+    "tap": LEAVES | {"open_files", "service", "systemd", "transport", "farm"},
+    "console": LEAVES | {"admin", "offline", "farm"},
 }
 
 # All others are plain Python that is told the time. Starred in the design, or a thin shell around a socket or a timer.
@@ -72,7 +80,15 @@ MAY_IMPORT_TWISTED = {
     "transport/websocket",
 }
 
-MAY_READ_CLOCKS = MAY_IMPORT_TWISTED | {"console", "logs", "admin/cli", "admin/client", "admin/control", "admin/demo"}
+MAY_READ_CLOCKS = MAY_IMPORT_TWISTED | {
+    "console",
+    "logs",
+    "offline",
+    "admin/cli",
+    "admin/client",
+    "admin/control",
+    "admin/demo",
+}
 
 BANNED_WORDS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "handler", "processor", "engine"}
 MOST_LINES = 500
@@ -224,6 +240,49 @@ def test_what_others_use_is_documented(path: Path) -> None:
     for node in parse(path).body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{path}:{node.lineno}: {node.name}"
+
+
+@each_module
+def test_no_pattern_has_a_possessive_group(path: Path) -> None:
+    """Before 3.11.5 Python matches them wrongly (gh-106052): Debian 12's 3.11.2 took no `sip:example.com`."""
+    module = importlib.import_module(f"farm.{name_of(path).replace('/', '.')}")
+    for name, value in vars(module).items():
+        if isinstance(value, re.Pattern):
+            assert not list(find_possessive_groups(value.pattern)), f"{path}: {name}: {value.pattern}"
+
+
+@pytest.mark.parametrize("pattern", ["(?:a|bc)?+", "(a+)*+", "(?:ab)++", "x(?:(?>ab)|(?:a{2}){1,2}+)", "(?=(?:ab)++)"])
+def test_a_possessive_group_is_found_wherever_it_is(pattern: str) -> None:
+    assert list(find_possessive_groups(pattern))
+    assert not list(find_possessive_groups(r"(?:[ab]++|%[0-9]{2})+(?:;.*+)?\.?+"))
+
+
+def find_possessive_groups(pattern: str | bytes) -> Iterator[object]:
+    """What is possessive or atomic in a pattern and is more than one character."""
+    yield from _walk(parser.parse(pattern))
+
+
+def _walk(part: Iterable[Any]) -> Iterator[object]:
+    for operation, argument in part:
+        if operation is constants.ATOMIC_GROUP:
+            yield argument
+        elif operation is constants.POSSESSIVE_REPEAT:
+            _least, _most, repeated = argument
+            if [kind for kind, _ in repeated] not in ([kind] for kind in _CHARACTERS):
+                yield repeated
+        yield from _walk_inside(argument)
+
+
+def _walk_inside(argument: object) -> Iterator[object]:
+    """The patterns in the argument of an operation, however it nests them."""
+    if isinstance(argument, parser.SubPattern):
+        yield from _walk(argument)
+    elif isinstance(argument, tuple | list):
+        for inner in argument:
+            yield from _walk_inside(inner)
+
+
+_CHARACTERS = (constants.LITERAL, constants.NOT_LITERAL, constants.IN, constants.ANY)
 
 
 def test_the_map_names_every_part() -> None:

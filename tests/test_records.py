@@ -13,7 +13,7 @@ import pytest
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from farm.config import Config
+from farm.config import Config, ConfigError
 from farm.metrics import Metrics
 from farm.overlay.journal import Journal
 from farm.records import JOURNAL_NAME, Records
@@ -255,30 +255,26 @@ def test_a_journal_that_cannot_be_opened_is_reported_and_tried_again_until_it_ca
     assert again.names() == [AOR]
 
 
-def test_a_journal_of_another_process_is_left_alone(tmp_path: Path) -> None:
+def test_a_journal_of_another_process_is_left_alone_and_the_node_does_not_start(tmp_path: Path) -> None:
     first, second = Shelf(tmp_path), Shelf(tmp_path)
     first.records.start()
     first.add_user("alice")
     first.machine.advance(1)
-    second.records.start()
-    assert "locked" in second.records.problem
-    assert second.names() == []
+    with pytest.raises(ConfigError, match=r"^node\.state_dir: .*/journal\.sqlite: database is locked$"):
+        second.records.start()
+    assert second.machine.getDelayedCalls() == []
     first.stop()
-    second.machine.advance(6)
-    assert second.records.problem == ""
+    second.records.start()
     assert second.names() == [AOR]
 
 
-def test_a_journal_of_a_later_version_is_not_written(tmp_path: Path) -> None:
+def test_a_journal_of_a_later_version_is_not_written_and_the_node_does_not_start(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     with sqlite3.connect(shelf.journal) as database:
         database.execute("PRAGMA user_version=99")
     database.close()
-    shelf.records.start()
-    shelf.add_user("alice")
-    shelf.machine.advance(20)
-    assert "later version" in shelf.records.problem
-    shelf.stop()
+    with pytest.raises(ConfigError, match=r"^node\.state_dir: .*/journal\.sqlite was written by a later version"):
+        shelf.records.start()
     database = sqlite3.connect(shelf.journal)
     assert database.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     assert database.execute("PRAGMA user_version").fetchone() == (99,)

@@ -85,3 +85,13 @@ def test_a_histogram_counts_what_it_observes() -> None:
         family.child().observe(value)
     assert read(family.child()) == 4
     assert read_sample(family.child(), "_sum") == pytest.approx(3.65)
+
+
+def test_a_forgotten_child_is_scraped_no_more_and_begins_anew() -> None:
+    registry = CollectorRegistry()
+    family = Family(Gauge("x", "What.", ("a",), registry=registry), ("a",), [("1",), ("2",)])
+    family.child("1").set(5)
+    family.forget("1")
+    family.forget("never known")
+    assert b'a="1"' not in generate_latest(registry)
+    assert read(family.declare("1")) == 0

@@ -16,11 +16,11 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from farm.config import ConfigError
-from farm.service import Node, OfflineUsers, make_service, open_offline
+from farm.service import Node, make_service
 from farm.sip.hop import Hop
 from farm.sip.uri import parse_uri
 from farm.transport.layer import ListenError
-from tests.support.farms import NODE, Farm, make_config, run
+from tests.support.farms import NODE, Farm, make_config
 from tests.support.network import Network
 
 SQLITE = {"backend": "sqlite"}
@@ -58,7 +58,7 @@ def test_the_first_start_makes_a_secret_that_only_the_node_can_read(tmp_path: Pa
 
 def knows_branches_of(node: Node, other: Node) -> bool:
     """Whether a node knows the branches that another one made."""
-    return node.tokens.is_branch(other.tokens.make_branch(other.tokens.loop_part(["x"])))
+    return node.tokens.is_branch(other.tokens.make_branch(other.tokens.loop_part(["x"])), "")
 
 
 def test_the_secret_outlives_the_process(tmp_path: Path) -> None:
@@ -185,6 +185,22 @@ def test_a_stopped_node_leaves_no_socket_timer_or_file_behind(farm: Farm) -> Non
     assert node.value("registrations") == 1
 
 
+def test_a_fault_of_ours_while_calls_are_ended_does_not_keep_the_journal_from_being_written(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = farm.add_node(store=SQLITE)
+    farm.add_party("alice").register()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(node.node.proxy, "end_calls", fail)
+    node.stop()
+    assert len(farm.faults.texts) == 1
+    node.start()
+    assert node.value("registrations") == 1
+
+
 def test_a_node_that_was_never_started_can_be_stopped(tmp_path: Path) -> None:
     node = build(tmp_path)
     done: list[object] = []
@@ -217,6 +233,62 @@ def test_the_service_that_twistd_gets_spares_the_collector_the_bindings(tmp_path
         gc.unfreeze()
 
 
+# SIGHUP
+
+
+def test_a_reload_changes_what_a_running_node_can_change_and_names_the_rest(farm: Farm) -> None:
+    node = farm.add_node(auth={"open": True})
+    config = make_config(
+        "n1",
+        NODE,
+        farm.directory,
+        sip={"domains": ["example.net"]},
+        limits={"requests_per_second": 1, "burst": 1, "transactions": 7},
+        log={"reason_lines_per_second": 9},
+        gateways=[{"prefix": "+49", "to": ["sip:192.0.2.77"], "probe_seconds": 5.0}],
+    )
+    assert node.node.reload(config) == ["sip.domains", "auth.open"]
+    assert node.node.config.sip.domains == ("example.com",)
+    assert node.node.transactions.max_transactions == 7
+    assert node.node.rejections.lines_per_second == 9
+    alice = farm.add_party("alice", account=False)
+    alice.request("OPTIONS", "sip:example.com")
+    alice.request("OPTIONS", "sip:example.com")
+    farm.run(10)
+    assert node.value("sip_rejected", "request-rate") >= 1
+    assert any("OPTIONS sip:192.0.2.77 " in line for line in farm.ladder), "the new gateway is probed"
+    assert node.node.reload(node.config) == []
+    assert [gateway for gateway, _ in node.node.gateways.states()] == []
+
+
+def test_a_reload_that_is_refused_has_changed_nothing(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = farm.add_node()
+    monkeypatch.setattr("farm.security.credentials.is_available", lambda algorithm: algorithm != "SHA-512-256")
+    config = make_config("n1", NODE, farm.directory, auth={"algorithms": ["SHA-512-256"]}, limits={"transactions": 7})
+    with pytest.raises(ConfigError, match=r"^auth\.algorithms: this build of OpenSSL cannot compute SHA-512-256"):
+        node.node.reload(config)
+    assert node.node.config is node.config
+    assert node.node.transactions.max_transactions == node.config.limits.transactions
+
+
+# One process on one state directory
+
+
+def test_a_second_process_on_one_state_directory_is_refused_whatever_else_it_is_told(farm: Farm) -> None:
+    farm.add_node(store=SQLITE)
+    config = make_config(
+        "n1",
+        "192.0.2.2",
+        farm.directory,
+        store=SQLITE,
+        sip={"listen": [f"udp:{NODE}:5070"]},
+        admin={"control": str(farm.directory / "other.sock"), "http": ""},
+    )
+    second = Node(config, farm.node.host, clock=farm.node.seconds, wall=farm.node.host.wall_time)
+    with pytest.raises(ConfigError, match="in use by another process"):
+        second.privilegedStartService()
+
+
 # Faults
 
 
@@ -241,11 +313,9 @@ def test_a_request_that_meets_a_fault_of_ours_is_answered_500_and_the_next_one_i
     def fail(*_: object) -> None:
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr("farm.registrar.location.Location.find", fail)
+    monkeypatch.setattr("farm.overlay.local.LocalStore.get", fail)
     sent = alice.request("INVITE", alice.aor)
     alice.acknowledge(sent, alice.expect(500))
-    monkeypatch.undo()
-    monkeypatch.setattr("farm.registrar.registrar.Registrar._look", fail)
     headers = [f"Contact: <{alice.contact}>"]
     alice.request("REGISTER", "sip:example.com", to=f"<{alice.aor}>", headers=headers)
     alice.expect(500)
@@ -395,39 +465,3 @@ def test_a_node_sends_by_the_transports_it_listens_on(
 ) -> None:
     node = build(tmp_path, sip={"listen": listen})
     assert node.locator.locate(parse_uri(target), 0.0, 500) == expected
-
-
-# Users of a node that does not run
-
-
-def test_users_of_a_node_that_does_not_run_are_there_when_it_starts(farm: Farm) -> None:
-    config = make_config("n1", NODE, farm.directory, store=SQLITE)
-    offline = open_offline(config)
-    assert isinstance(offline, OfflineUsers)
-    run(offline.users.add("alice", "alice", offline.now()))
-    offline.close()
-    assert stat.S_IMODE((farm.directory / "n1").stat().st_mode) == 0o700
-    farm.add_node(store=SQLITE)
-    alice = farm.add_party("alice", account=False)
-    alice.password = "alice"
-    alice.register()
-
-
-def test_users_of_a_node_that_runs_are_not_changed_behind_its_back(farm: Farm) -> None:
-    node = farm.add_node(store=SQLITE)
-    with pytest.raises(ConfigError, match=r"the journal cannot be opened: .*locked"):
-        open_offline(node.config)
-    node.stop()
-    open_offline(node.config).close()
-
-
-def test_users_of_a_journal_without_room_are_not_reported_as_kept(farm: Farm) -> None:
-    offline = open_offline(make_config("n1", NODE, farm.directory, store=SQLITE))
-    for number in range(200):
-        run(offline.users.add(f"user{number}", "x", offline.now()))
-    journal = offline._records._journal
-    assert journal is not None
-    journal.most_pages = 1
-    journal.close()
-    with pytest.raises(OSError, match="200 records could not be written to the journal"):
-        offline.close()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher, globalLogPublisher
 from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -28,8 +31,24 @@ def config_of(folder: Path, more: str = "") -> Config:
     return load(path)
 
 
-def make_node(config: Config, *, own_logs: bool = False) -> Node:
-    return Node(config, Systemd({}, 1), Clock(), own_logs=own_logs)
+class Machine(Clock):
+    """A reactor whose other threads are this one."""
+
+    def callFromThread(self, action: Callable[[], None]) -> None:
+        """Called for a signal."""
+        self.callLater(0, action)
+
+
+@pytest.fixture(autouse=True)
+def signals(monkeypatch: pytest.MonkeyPatch) -> dict[int, Callable[..., None]]:
+    """What is done on which signal."""
+    actions: dict[int, Callable[..., None]] = {}
+    monkeypatch.setattr(signal, "signal", actions.__setitem__)
+    return actions
+
+
+def make_node(config: Config, *, own_logs: bool = False, systemd: Systemd | None = None) -> Node:
+    return Node(config, lambda: config, systemd or Systemd({}, 1), Machine(), own_logs=own_logs)
 
 
 def test_twistd_finds_the_plugin() -> None:
@@ -74,8 +93,8 @@ class Failing(service.Service):
             "cannot listen on 127.0.0.1:5060: Address already in use",
         ),
         (
-            CannotListenError(None, "/run/control.sock", "Cannot acquire lock"),
-            "cannot listen on /run/control.sock: Cannot acquire lock",
+            CannotListenError(None, b"/run/control.sock", OSError(98, "Address already in use")),
+            "cannot listen on /run/control.sock: Address already in use",
         ),
         (PermissionError(13, "Permission denied", "/var/lib/sipfarm"), "/var/lib/sipfarm: Permission denied"),
         (OSError("no room"), "no room"),
@@ -129,8 +148,9 @@ class Heard(Systemd):
 
 
 def test_systemd_hears_that_the_node_serves_and_is_alive_until_the_last_call_has_ended(tmp_path: Path) -> None:
-    systemd, clock, slow = Heard(30.0), Clock(), Slow()
-    node = Node(config_of(tmp_path), systemd, clock, own_logs=False)
+    systemd, slow = Heard(30.0), Slow()
+    node = make_node(config_of(tmp_path), systemd=systemd)
+    clock = node._reactor
     slow.setServiceParent(node)
     node.startService()
     assert systemd.states == [b"READY=1", b"WATCHDOG=1"]
@@ -146,7 +166,7 @@ def test_systemd_hears_that_the_node_serves_and_is_alive_until_the_last_call_has
 
 def test_a_start_that_fails_is_not_ready(tmp_path: Path) -> None:
     systemd = Heard(0.0)
-    node = Node(config_of(tmp_path), systemd, Clock(), own_logs=False)
+    node = make_node(config_of(tmp_path), systemd=systemd)
     Failing(ZeroDivisionError()).setServiceParent(node)
     with pytest.raises(ZeroDivisionError):
         node.startService()
@@ -179,13 +199,28 @@ def test_logs_that_twistd_was_told_to_write_are_left_to_it(tmp_path: Path) -> No
 
 
 def test_levels_below_the_configured_one_are_left_out(tmp_path: Path) -> None:
-    observer = make_observer(config_of(tmp_path, '[log]\nfile = "node.log"\nlevel = "warn"\nformat = "text"\n'))
+    stream = StringIO()
+    observer = make_observer(config_of(tmp_path, '[log]\nlevel = "warn"\nformat = "text"\n'), stream)
     log = Logger("farm.x", observer=LogPublisher(observer))
     log.info("quiet")
     log.warn("loud")
-    text = (tmp_path / "node.log").read_text()
+    text = stream.getvalue()
     assert "quiet" not in text
     assert text.endswith(" warn     farm.x: loud\n")
+
+
+@pytest.mark.parametrize(
+    ("level", "heard"), [("info", ["bad", "ours"]), ("error", []), ("debug", ["on", "bad", "ours"])]
+)
+def test_what_twisted_says_of_itself_is_left_out_unless_it_is_a_warning(
+    tmp_path: Path, level: str, heard: list[str]
+) -> None:
+    stream = StringIO()
+    publisher = LogPublisher(make_observer(config_of(tmp_path, f'[log]\nlevel = "{level}"\n'), stream))
+    Logger("log_legacy", observer=publisher).info("on")
+    Logger("twisted.scripts._twistd_unix.UnixAppLogger", observer=publisher).warn("bad")
+    Logger("node", observer=publisher).warn("ours")
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == heard
 
 
 def test_message_bytes_in_an_event_are_never_a_format_string() -> None:
@@ -232,3 +267,142 @@ def test_a_held_log_hands_on_in_order_once_released() -> None:
     held.release()
     held({"n": 2})
     assert recorder.events == [{"n": 1}, {"n": 2}]
+
+
+# Signals
+
+
+class Inside:
+    """The node inside, as the signals see it. `problem` is raised by a reload."""
+
+    def __init__(self, waiting: list[str] | None = None, problem: Exception | None = None) -> None:
+        self.waiting = waiting or []
+        self.problem = problem
+        self.reloads: list[Config] = []
+        self.hurried = 0
+
+    def reload(self, config: Config) -> list[str]:
+        self.reloads.append(config)
+        if self.problem is not None:
+            raise self.problem
+        return self.waiting
+
+    def hurry(self) -> None:
+        self.hurried += 1
+
+
+def start_logging(config: Config, load: Callable[[], Config], inside: Inside) -> Node:
+    """A node that writes its log, with what the signals reach."""
+    node = Node(config, load, Systemd({}, 1), Machine(), own_logs=True)
+    node.inside = inside
+    application: Any = service.Application("sipfarm")
+    node.setServiceParent(application)
+    globalLogPublisher.addObserver(application.getComponent(ILogObserver))
+    node.privilegedStartService()
+    node.startService()
+    return node
+
+
+@pytest.fixture(autouse=True)
+def publisher() -> Iterator[None]:
+    """Log observers that a test adds are removed."""
+    before = list(globalLogPublisher._observers)
+    yield
+    for observer in list(globalLogPublisher._observers):
+        if observer not in before:
+            globalLogPublisher.removeObserver(observer)
+
+
+def hang_up(node: Node, signals: dict[int, Callable[..., None]]) -> None:
+    """SIGHUP."""
+    signals[signal.SIGHUP](signal.SIGHUP, None)
+    node._reactor.advance(0)
+
+
+def messages(path: Path) -> list[tuple[str, str]]:
+    """Level and message of each line of ours in a log."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(line["level"], line["message"]) for line in lines if line["place"] == "node"]
+
+
+def test_sighup_reloads_and_goes_on_in_a_new_file_after_the_old_one_was_moved(
+    tmp_path: Path, signals: dict[int, Callable[..., None]]
+) -> None:
+    more = '[log]\nfile = "node.log"\nlevel = "warn"\n'
+    inside = Inside()
+    node = start_logging(config_of(tmp_path, more), lambda: config_of(tmp_path, more.replace("warn", "info")), inside)
+    (tmp_path / "node.log").rename(tmp_path / "node.log.1")
+    hang_up(node, signals)
+    assert len(inside.reloads) == 1
+    assert messages(tmp_path / "node.log") == [("info", "reloaded")]
+    assert messages(tmp_path / "node.log.1") == []
+    hang_up(node, signals)
+    assert len(messages(tmp_path / "node.log")) == 2
+
+
+def test_what_wants_a_restart_is_named(tmp_path: Path, signals: dict[int, Callable[..., None]]) -> None:
+    config = config_of(tmp_path, '[log]\nfile = "node.log"\n')
+    hang_up(start_logging(config, lambda: config, Inside(["sip.listen", "node.name"])), signals)
+    assert messages(tmp_path / "node.log") == [
+        ("warn", "reloaded; these changes want a restart: sip.listen, node.name")
+    ]
+
+
+def test_a_mistake_in_the_configuration_is_one_line_and_the_old_one_stays(
+    tmp_path: Path, signals: dict[int, Callable[..., None]]
+) -> None:
+    inside = Inside()
+    config = config_of(tmp_path, '[log]\nfile = "node.log"\n')
+
+    def load_again() -> Config:
+        return config_of(tmp_path, '[log]\nlevle = "info"\n')
+
+    node = start_logging(config, load_again, inside)
+    hang_up(node, signals)
+    assert inside.reloads == []
+    ((level, message),) = messages(tmp_path / "node.log")
+    assert level == "error"
+    assert message.startswith(f"not reloaded, what was in force stays: {tmp_path}/node.toml:7: log.levle: unknown key")
+
+
+def test_a_reload_that_meets_a_fault_of_ours_ends_nothing(
+    tmp_path: Path, signals: dict[int, Callable[..., None]]
+) -> None:
+    config = config_of(tmp_path, '[log]\nfile = "node.log"\n')
+    hang_up(start_logging(config, lambda: config, Inside(problem=ZeroDivisionError())), signals)
+    assert [level for level, _ in messages(tmp_path / "node.log")] == ["critical", "error"]
+
+
+def test_a_log_file_that_cannot_be_opened_leaves_the_old_one(
+    tmp_path: Path, signals: dict[int, Callable[..., None]]
+) -> None:
+    config = config_of(tmp_path, '[log]\nfile = "node.log"\n')
+    node = start_logging(config, lambda: config_of(tmp_path, '[log]\nfile = "absent/node.log"\n'), Inside())
+    hang_up(node, signals)
+    assert messages(tmp_path / "node.log") == [
+        ("error", f"{tmp_path}/absent/node.log cannot be opened, the old log goes on: No such file or directory"),
+        ("info", "reloaded"),
+    ]
+
+
+def test_a_second_sigterm_ends_the_wait_for_calls(tmp_path: Path, signals: dict[int, Callable[..., None]]) -> None:
+    inside, slow = Inside(), Slow()
+    node = make_node(config_of(tmp_path))
+    node.inside = inside
+    slow.setServiceParent(node)
+    node.startService()
+    assert signal.SIGTERM not in signals, "the first one is Twisted's"
+    node.stopService()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signals[number](number, None)
+    node._reactor.advance(0)
+    assert inside.hurried == 2
+    slow.ended.callback(None)
+
+
+def test_too_few_files_for_the_connections_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("farm.tap.raise_limit", lambda: 1024)
+    start_logging(config := config_of(tmp_path, '[log]\nfile = "node.log"\n'), lambda: config, Inside())
+    ((level, message),) = messages(tmp_path / "node.log")
+    assert level == "warn"
+    assert message.startswith("the process may open 1024 files")

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import stat
+from contextlib import suppress
 from html import escape
 from typing import Any, Final, Protocol, cast
 
@@ -39,7 +42,7 @@ class Reactor(Protocol):
     def listenTCP(self, port: int, factory: Site, *, interface: str) -> IListeningPort:
         """As twisted.internet.interfaces.IReactorTCP has it."""
 
-    def listenUNIX(self, address: str, factory: Site, *, mode: int, wantPID: bool) -> IListeningPort:
+    def listenUNIX(self, address: str, factory: Site, *, mode: int) -> IListeningPort:
         """As twisted.internet.interfaces.IReactorUNIX has it."""
 
 
@@ -62,11 +65,10 @@ class AdminListeners:
         path = self._config.control_path
         errors = self._metrics.unexpected_errors.child("admin")
         orders = PageSite(OrderPage(Control(self._node, self._node), errors), self._reactor)
-        # The mode must hold from the start, not from a chmod after binding. wantPID keeps a lock beside the socket
-        # with which Twisted tells a living owner from what a crash has left.
-        before = os.umask(0o177)
+        _remove_stale(path)
+        before = os.umask(0o177)  # the mode must hold from the start, not from a chmod after binding
         try:
-            self._ports.append(self._reactor.listenUNIX(path, orders, mode=0o600, wantPID=True))
+            self._ports.append(self._reactor.listenUNIX(path, orders, mode=0o600))
         finally:
             os.umask(before)
 
@@ -74,6 +76,21 @@ class AdminListeners:
         """Stop listening; the answer fires when the sockets are closed."""
         ports, self._ports = self._ports, []
         return cast("Deferred[object]", DeferredList([maybeDeferred(port.stopListening) for port in ports]))
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that a process which is gone has left; one that somebody listens on, or a file, stays."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX) as asking:
+            try:
+                asking.setblocking(False)
+                asking.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+            except BlockingIOError:
+                pass  # somebody is there, and busy
 
 
 class PageSite(Site):
@@ -109,8 +126,6 @@ class Pages(Resource):
 class MetricsPage(Resource):
     """The metric catalogue."""
 
-    isLeaf = True
-
     def __init__(self, metrics: Metrics) -> None:
         super().__init__()
         self._metrics = metrics
@@ -123,8 +138,6 @@ class MetricsPage(Resource):
 
 class HealthPage(Resource):
     """Liveness: that it answers is the news; what is wrong is said, but does not make it dead."""
-
-    isLeaf = True
 
     def __init__(self, node: Node) -> None:
         super().__init__()
@@ -139,8 +152,6 @@ class HealthPage(Resource):
 class ReadyPage(Resource):
     """Readiness: whether traffic may be sent here."""
 
-    isLeaf = True
-
     def __init__(self, node: Node) -> None:
         super().__init__()
         self._node = node
@@ -153,8 +164,6 @@ class ReadyPage(Resource):
 
 class FrontPage(Resource):
     """What a browser shows of a node."""
-
-    isLeaf = True
 
     def __init__(self, name: str, node: Node) -> None:
         super().__init__()

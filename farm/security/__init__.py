@@ -2,6 +2,7 @@
 
 RFC 3261 §22 and §26, RFC 7616, RFC 8760. Read in this order:
 
+- `record.py`       the record of a user, as values
 - `credentials.py`  users' records (the kind "credential"), and the verdict on a request: who sent it, or what to answer
 - `nonces.py`       nonces that every node can check, and the memory that refuses their replay
 - `limits.py`       rates and bans by source address

@@ -35,6 +35,7 @@ import msgspec
 
 from farm.security.limits import Allowed, SourceLimits
 from farm.security.nonces import NonceCounts, Nonces, Use
+from farm.security.record import Credential, Stamp
 from farm.sip.digest import (
     Credentials,
     available_algorithms,
@@ -54,23 +55,11 @@ CREDENTIAL_BYTES: Final = 1024
 
 _NEVER: Final = float("inf")
 
-Stamp = tuple[int, int]  # hybrid logical time, and the node that breaks ties
-
 _PLAIN_USER: Final = re.compile(r"[A-Za-z0-9_.!~*'()&=+$,;?/-]+")
 _ESCAPED: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.!~*'()&=+$,;?/%-]")
 _USERNAME_CHARACTERS: Final = 256
 _CHALLENGE: Final = {"authorization": (401, "www-authenticate"), "proxy-authorization": (407, "proxy-authenticate")}
 _STALE_REASON: Final = {Use.REPLAYED: "replayed-nonce", Use.FORGOTTEN: "forgotten-nonce"}
-
-
-class Credential(msgspec.Struct, frozen=True, array_like=True):
-    """One user. `ha1` maps an algorithm to the raw hashes for the names "user" and "user@domain"."""
-
-    stamp: Stamp
-    realm: str
-    ha1: dict[str, tuple[bytes, bytes]]
-    disabled: bool = False
-    deleted: bool = False
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -237,20 +226,24 @@ class Authenticator:
         nonce_entries: int = 200_000,
         allow_without_qop: bool = True,
     ) -> None:
-        for algorithm in algorithms:
-            if not is_available(algorithm):
-                raise ValueError(f"this build of OpenSSL cannot compute {algorithm}: take it out of auth.algorithms")
+        self.offer(algorithms, allow_without_qop=allow_without_qop)
         self._store = store
         self._limits = limits
         self._wall = wall
-        self._algorithms = tuple(algorithms)
         self._qop = tuple(qop)
-        self._allow_without_qop = allow_without_qop
         self.nonces = Nonces(secrets, nonce_life_seconds, rng)
         self._counts = NonceCounts(nonce_life_seconds, nonce_entries)
         nobody = make_credential("", "", hashlib.sha256(b"nobody" + secrets[0]).hexdigest(), (0, 0))
         self._nobody = pack_credential(nobody)
         self._no_hashes = nobody.ha1
+
+    def offer(self, algorithms: Sequence[str], *, allow_without_qop: bool) -> None:
+        """Offer these algorithms from now on. Raises ValueError, and changes nothing, for one that is lacking."""
+        for algorithm in algorithms:
+            if not is_available(algorithm):
+                raise ValueError(f"this build of OpenSSL cannot compute {algorithm}: take it out of auth.algorithms")
+        self._algorithms = tuple(algorithms)
+        self._allow_without_qop = allow_without_qop
 
     def check(self, request: Request, realm: str, header_name: str, now: float) -> Verdict | Awaitable[Verdict]:
         """Who sent `request`, which must be as it came (§16.4 may rewrite its URI later).

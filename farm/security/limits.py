@@ -112,15 +112,36 @@ class SourceLimits:
         exempt_networks: Sequence[str] = (),
         table_entries: int = 100_000,
     ) -> None:
+        self._bans: dict[str, float] = {}  # source -> until, in the order they were given
+        self._sources: OrderedDict[str, str] = OrderedDict()  # host -> its source, "" when exempt
+        self.change(
+            requests_per_second=requests_per_second,
+            burst=burst,
+            failures_per_minute=failures_per_minute,
+            ban_seconds=ban_seconds,
+            exempt_networks=exempt_networks,
+            table_entries=table_entries,
+        )
+
+    def change(
+        self,
+        *,
+        requests_per_second: float,
+        burst: int,
+        failures_per_minute: int,
+        ban_seconds: float,
+        exempt_networks: Sequence[str],
+        table_entries: int,
+    ) -> None:
+        """Other limits from now on. Bans last as long as they were given for; rates begin anew."""
+        self._exempt = [ipaddress.ip_network(text, strict=False) for text in exempt_networks]
+        self._sources.clear()
         self._entries = table_entries
         self._requests = RateTable(requests_per_second, burst, table_entries) if requests_per_second > 0 else None
         self._failures: RateTable | None = None
         if failures_per_minute > 0:
             self._failures = RateTable(failures_per_minute / 60.0, failures_per_minute, table_entries)
         self._ban_seconds = ban_seconds
-        self._bans: dict[str, float] = {}  # source -> until; all bans last equally long, so the first ends first
-        self._exempt = [ipaddress.ip_network(text, strict=False) for text in exempt_networks]
-        self._sources: OrderedDict[str, str] = OrderedDict()  # host -> its source, "" when exempt
 
     def admit_request(self, host: str, now: float) -> Limit:
         """Count a request against its source's rate."""
@@ -162,7 +183,7 @@ class SourceLimits:
     def bans(self, now: float) -> list[Ban]:
         """The bans that hold, the one that ends first first."""
         self._end_bans(now)
-        return [Ban(source, "auth-failures", until) for source, until in self._bans.items()]
+        return [Ban(source, "auth-failures", until) for source, until in self._bans.items() if until > now]
 
     def clear(self, host: str) -> bool:
         """Lift the ban of that address (or of the /64 as `bans` lists it) and forget its failures; False: none held."""
@@ -171,18 +192,11 @@ class SourceLimits:
             self._failures.forget(source)
         return self._bans.pop(source, None) is not None
 
-    def clear_all(self) -> int:
-        """Lift every ban; answers how many."""
-        count = len(self._bans)
-        for source in list(self._bans):
-            self.clear(source)
-        return count
-
     def _end_bans(self, now: float) -> None:
         ended = []
         for source, until in self._bans.items():
             if until > now:
-                break
+                break  # those after it end later, unless bans have been made shorter meanwhile
             ended.append(source)
         for source in ended:
             del self._bans[source]

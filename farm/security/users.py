@@ -18,13 +18,12 @@ import msgspec
 
 from farm.security.credentials import (
     KIND,
-    Credential,
-    Stamp,
     make_aor,
     make_credential,
     pack_credential,
     unpack_credential,
 )
+from farm.security.record import Credential, Stamp
 from farm.sip.status import SipError
 
 NAME_CHARACTERS: Final = 128

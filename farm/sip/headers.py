@@ -60,11 +60,6 @@ def routes(message: Message) -> list[Address]:
     return _name_addrs(message, "route")
 
 
-def record_routes(message: Message) -> list[Address]:
-    """The Record-Route set, topmost first."""
-    return _name_addrs(message, "record-route")
-
-
 def paths(message: Message) -> list[Address]:
     """The Path vector (RFC 3327), topmost first."""
     return _name_addrs(message, "path")
@@ -88,11 +83,6 @@ def max_forwards(message: Message) -> int | None:
 def max_breadth(message: Message) -> int | None:
     """Max-Breadth (RFC 5393); None when absent."""
     return _number(message, "max-breadth", 2**31 - 1)
-
-
-def content_length(message: Message) -> int | None:
-    """Content-Length; None when absent."""
-    return _number(message, "content-length", 2**32 - 1)
 
 
 def parse_lifetime(text: str) -> int:

@@ -19,14 +19,14 @@ from farm.sip.status import SipError
 
 _ESCAPED: Final = "%[0-9A-Fa-f]{2}"
 _PARAM_CHARS: Final = rf"(?:[A-Za-z0-9\-_.!~*'()\[\]/:&+$]++|{_ESCAPED})+"
-_HEADER_CHARS: Final = rf"(?:[A-Za-z0-9\-_.!~*'()\[\]/?:+$]++|{_ESCAPED})"
+_HEADER_CHARS: Final = rf"(?:[A-Za-z0-9\-_.!~*'()\[\]/?:+$]++|{_ESCAPED})+"
 
 _SIP: Final = re.compile(
     r"([sS][iI][pP][sS]?+):"
     rf"(?:((?:[A-Za-z0-9\-_.!~*'()&=+$,;?/]++|{_ESCAPED})+)(?::((?:[A-Za-z0-9\-_.!~*'()&=+$,]++|{_ESCAPED})*))?@)?"
     rf"({HOST})(?::([0-9]{{1,10}}))?"
     rf"((?:;{_PARAM_CHARS}(?:={_PARAM_CHARS})?)*)"
-    rf"(?:\?({_HEADER_CHARS}++={_HEADER_CHARS}*+(?:&{_HEADER_CHARS}++={_HEADER_CHARS}*+)*))?"
+    rf"(?:\?({_HEADER_CHARS}=(?:{_HEADER_CHARS})?(?:&{_HEADER_CHARS}=(?:{_HEADER_CHARS})?)*))?"
 )
 _ABSOLUTE: Final = re.compile(rf"([A-Za-z][A-Za-z0-9+.\-]*+):((?:[A-Za-z0-9\-_.!~*'();/?:@&=+$,\[\]]++|{_ESCAPED})+)")
 _TEL: Final = re.compile(

@@ -95,13 +95,7 @@ class TransportLayer:
         self.receiver = receiver
         self._reactor = reactor
         self._limits = limits
-        self._parser_limits = ParserLimits(
-            header_bytes=limits.header_bytes,
-            header_count=limits.header_count,
-            uri_bytes=limits.uri_bytes,
-            via_depth=limits.via_depth,
-            body_bytes=limits.body_bytes,
-        )
+        self._parser_limits = _make_parser_limits(limits)
         self._metrics = metrics
         self._clock = clock
         self._rejections = rejections
@@ -113,8 +107,8 @@ class TransportLayer:
         advertise, advertise_port = parse_host_port(settings.advertise) if settings.advertise else ("", 0)
         self._addresses = LocalAddresses(settings.farm_name, advertise, advertise_port or 0, find_own)
         self._budget = AnswerBudget()
-        context = StreamContext(self, limits, self._parser_limits, metrics, self._traffic, deadlines, clock)
-        self._streams = StreamTable(context, rng.getrandbits(48) << 16)
+        self._context = StreamContext(self, limits, self._parser_limits, metrics, self._traffic, deadlines, clock)
+        self._streams = StreamTable(self._context, rng.getrandbits(48) << 16)
         self._listeners: dict[str, Listener] = {}
         self._udp: list[UdpListener] = []
         self._ends: dict[str, UdpEnd] = {}
@@ -175,6 +169,12 @@ class TransportLayer:
     def listener_names(self) -> list[str]:
         """The names of the open listeners, as `udp:192.0.2.1:5060`, in the order of the settings."""
         return list(self._listeners)
+
+    def change(self, limits: LimitSettings, gate: Gate | None) -> None:
+        """Other limits from now on; messages on connections that are open keep the limits of theirs on size."""
+        self._limits = self._context.limits = limits
+        self._parser_limits = self._context.parser_limits = _make_parser_limits(limits)
+        self._gate = gate
 
     # What is ours
 
@@ -369,3 +369,13 @@ class TransportLayer:
         """A fault of ours: it costs this message, not the process."""
         self._unexpected.inc()
         _log.failure("a message from {source} met a fault of ours", source=source)
+
+
+def _make_parser_limits(limits: LimitSettings) -> ParserLimits:
+    return ParserLimits(
+        header_bytes=limits.header_bytes,
+        header_count=limits.header_count,
+        uri_bytes=limits.uri_bytes,
+        via_depth=limits.via_depth,
+        body_bytes=limits.body_bytes,
+    )

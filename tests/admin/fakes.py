@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from farm.admin.control import Answer
-from farm.security.credentials import Stamp
 from farm.security.limits import Ban
+from farm.security.record import Stamp
 from farm.security.users import Users
 
 NOW = 1000.0

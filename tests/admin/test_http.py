@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 from io import BytesIO
 from pathlib import Path
@@ -88,7 +89,8 @@ def test_the_front_page_escapes_what_it_shows(node: FakeNode, metrics: Metrics) 
 
 
 def test_what_is_not_there_is_404_and_nothing_can_be_posted(node: FakeNode, metrics: Metrics) -> None:
-    assert get(node, metrics, "/users").status == 404
+    for path in ("/users", "/metrics/x", "/metrics/", "/healthz/x", "/readyz/x"):
+        assert get(node, metrics, path).status == 404
     assert Exchange(make_pages("n1", node, metrics), "POST", "/metrics").status == 405
 
 
@@ -143,9 +145,28 @@ def test_both_listeners_are_opened_with_the_socket_for_the_owner_alone(
         os.umask(before)
     assert reactor.tcpServers[0][0] == 9464
     assert reactor.tcpServers[0][3] == "127.0.0.1"
-    assert reactor.unix == [(f"{tmp_path}/control.sock", 0o600, True)]
+    assert reactor.unix == [(f"{tmp_path}/control.sock", 0o600, False)]
     assert reactor.mask == stat.S_IRWXG | stat.S_IRWXO | stat.S_IXUSR
     listeners.stop()
+
+
+def test_the_socket_of_a_process_that_is_gone_is_removed_and_that_of_a_living_one_is_not(
+    tmp_path: Path, node: FakeNode, metrics: Metrics
+) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text('[node]\nname = "n1"\nstate_dir = "."\n[sip]\ndomains = ["example.com"]\n[admin]\nhttp = ""\n')
+    control = tmp_path / "control.sock"
+    os.symlink("1", f"{control}.lock")  # as earlier versions left it; 1 lives always
+    with socket.socket(socket.AF_UNIX) as owner:
+        owner.bind(str(control))
+        owner.listen(1)
+        AdminListeners(Recorder(), load(path), node, metrics).start()
+        assert control.exists()
+    AdminListeners(Recorder(), load(path), node, metrics).start()
+    assert not control.exists()
+    control.write_text("a file is nobody's socket")
+    AdminListeners(Recorder(), load(path), node, metrics).start()
+    assert control.exists()
 
 
 def test_without_an_address_there_are_no_pages(tmp_path: Path, node: FakeNode, metrics: Metrics) -> None:

@@ -39,6 +39,12 @@ def test_systemd_hears_when_the_node_serves_that_it_lives_and_when_it_ends(
     assert heard == b"STOPPING=1"
 
 
+def test_the_unit_reloads_by_the_signal_that_the_node_takes_and_starts_it_again_however_it_ends() -> None:
+    lines = UNIT.read_text().splitlines()
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in lines
+    assert "Restart=always" in lines
+
+
 def test_the_unit_is_valid_and_sandboxed(tmp_path: Path) -> None:
     need("systemd-analyze")
     unit = tmp_path / UNIT.name

@@ -16,7 +16,6 @@ from farm.security.credentials import (
     KIND,
     Authenticated,
     Authenticator,
-    Credential,
     CredentialKind,
     Refused,
     make_aor,
@@ -26,6 +25,7 @@ from farm.security.credentials import (
     unpack_credential,
 )
 from farm.security.limits import SourceLimits
+from farm.security.record import Credential
 from farm.sip import digest
 from farm.sip.hop import Hop
 from farm.sip.message import Request, make_header
@@ -450,6 +450,14 @@ class TestWhatIsRefused:
         assert reason_of(farm.check(value)) == (401, "algorithm-not-offered")
         assert farm.asked == []
 
+    def test_what_is_offered_can_change(self) -> None:
+        farm = Farm(algorithms=("MD5",))
+        with pytest.raises(ValueError, match="MD6"):
+            farm.authenticator.offer(("MD6",), allow_without_qop=True)
+        assert len(farm.challenges()) == 1
+        farm.authenticator.offer(("SHA-256", "MD5"), allow_without_qop=True)
+        assert len(farm.challenges()) == 2
+
     def test_no_algorithm_named_means_md5(self) -> None:
         farm = Farm()
         assert farm.check(farm.answer().replace(", algorithm=MD5", "")) == ALICE
@@ -459,7 +467,7 @@ class TestWhatIsRefused:
         value = farm.answer()
         digest_text = parse_challenge(value)["response"]
         for odd in ("", "\u00e9" * 32, "\udce9", "0", digest_text[:-1], digest_text + "0"):
-            farm.limits.clear_all()
+            farm.limits.clear("192.0.2.7")
             assert reason_of(farm.check(value.replace(digest_text, odd))) == (401, "wrong-password"), odd
         assert farm.check(value.replace(digest_text, digest_text.upper())) == ALICE
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
-from farm.security.credentials import KIND, CredentialKind, Stamp, unpack_credential
+from farm.security.credentials import KIND, CredentialKind, unpack_credential
+from farm.security.record import Stamp
 from farm.security.users import BadRow, Change, Imported, UserEntry, UserError, UserRow, Users
 from farm.sip.digest import make_ha1
 

@@ -16,7 +16,6 @@ from farm.sip.grammar import (
     parse_params,
     quote,
     split_commas,
-    split_params,
     unquote,
     write_params,
 )
@@ -102,11 +101,6 @@ def test_a_number_over_its_limit_is_refused() -> None:
 )
 def test_commas_split_a_list_outside_quotes_and_brackets(text: str, parts: list[str]) -> None:
     assert split_commas(text) == parts
-
-
-def test_semicolons_split_parameters_the_same_way() -> None:
-    assert split_params('Digest;a="x;y" ;<b;c>') == ["Digest", 'a="x;y"', "<b;c>"]
-    assert split_params("a;b") == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 
 import pytest
 
+from farm.config import LimitSettings
 from farm.transport.layer import ListenError
 from tests.support.edge import NODE, PHONE, DatagramPeer, Edge, Server, connect, make_edge
 from tests.support.messages import request_bytes, response_bytes
@@ -449,3 +450,19 @@ def test_stop_resets_connections_whose_peers_do_not_read() -> None:
     stream.transport.pauseProducing()
     assert edge.flow.send(b"x" * 900_000)
     assert edge.stop()
+
+
+def test_another_gate_and_other_limits_hold_from_the_next_message_on() -> None:
+    class Closed:
+        def admit(self, host: str, now: float) -> bool:
+            return False
+
+    _, edge, phone = make_edge()
+    peer = DatagramPeer(phone)
+    peer.send(request_bytes("OPTIONS"))
+    edge.layer.change(LimitSettings(header_count=1), None)
+    peer.send(request_bytes("OPTIONS"))
+    edge.layer.change(LimitSettings(), Closed())
+    peer.send(request_bytes("OPTIONS"))
+    assert len(edge.requests) == 1
+    assert edge.rejections.reasons == ["too-many-headers", "request-rate"]
