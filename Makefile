@@ -6,7 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: run test lint bench fuzz docs clean
+COMPILED := .venv-compiled
+
+.PHONY: run test lint bench compiled fuzz docs clean
 
 run: $(READY)
 	@exec $(BIN)/sipfarm demo
@@ -23,7 +25,11 @@ lint: $(READY)
 bench: $(READY)
 	@tests/live/install-packages
 	@$(BIN)/python -m pip install --quiet -e '.[bench]'
+	@$(MAKE) --no-print-directory compiled || true
 	@$(BIN)/python -m bench.run
+
+# The compiled build in an environment of its own, for the benchmark; setup.py says what it is.
+compiled: $(COMPILED)/ready
 
 fuzz: $(READY)
 	@$(BIN)/python -m pytest tests/fuzz
@@ -41,5 +47,15 @@ $(READY): setup.cfg pyproject.toml
 	@$(BIN)/python -m pip install --quiet -e '.[test]'
 	@touch $@
 
+$(COMPILED)/ready: setup.py setup.cfg pyproject.toml $(shell find farm twisted -name '*.py') | $(READY)
+	@command -v gcc >/dev/null || { echo "no compiled build: gcc is not installed" >&2; exit 1; }
+	@rm -rf $(COMPILED) build
+	@$(PYTHON) -m venv $(COMPILED)
+	@echo "compiling into $(COMPILED), about a minute" >&2
+	@SIPFARM_COMPILE=1 $(COMPILED)/bin/python -m pip install --quiet . >$(COMPILED)/log 2>&1 || \
+		{ echo "no compiled build: $$(grep -m 1 -iE 'error|wants' $(COMPILED)/log) ($(COMPILED)/log)" >&2; exit 1; }
+	@rm -rf build
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(COMPILED) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,8 +1,9 @@
 """`make bench`: start each server in turn, load it, and print what an operation costs it, side by side.
 
 For each load the servers take turns, A B A B, each time a fresh process. A run in which SIPp saw failures does not
-count: the load starts again for both at half the rate. The figure of a server is the mean of its rounds; the ratio is
-sipfarm's over Kamailio's of the same command. Absolute times hold for one machine and one run only.
+count: the load starts again for all at half the rate. The figure of a server is the mean of its rounds; a ratio is
+sipfarm's over Kamailio's of the same command, for the compiled build as well where there is one. Absolute times hold
+for one machine and one run only.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from statistics import fmean
 from typing import Any
 
 from bench.loads import LOADS, Hosts, Load, Measured, measure
-from bench.servers import Kamailio, Server, Sipfarm, require_free
+from bench.servers import Kamailio, Server, Sipfarm, find_fault, require_free
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
+COMPILED = Path(__file__).resolve().parent.parent / ".venv-compiled"
+NAMES = ("kamailio", "sipfarm", "sipfarm-compiled")
 _ATTEMPTS = 3
 
 
@@ -33,7 +36,10 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=9.0, help="measured time of a run (default 9)")
     parser.add_argument("--rounds", type=int, default=2, help="times that each server takes its turn (default 2)")
     parser.add_argument("--rate", type=int, default=0, help="operations a second instead of each load's own")
-    parser.add_argument("--only", choices=["sipfarm", "kamailio"], help="measure one server, without a ratio")
+    parser.add_argument("--only", choices=NAMES, help="measure one server, without a ratio")
+    parser.add_argument(
+        "--compiled", type=Path, default=COMPILED, help=f"environment of the compiled build (default {COMPILED})"
+    )
     parser.add_argument("--store", choices=["sqlite", "memory"], default="sqlite", help="sipfarm's journal")
     parser.add_argument("--children", type=int, default=1, help="Kamailio's UDP workers (default 1)")
     parser.add_argument("--bare", action="store_true", help="Kamailio without Max-Forwards and sanity checks")
@@ -65,7 +71,7 @@ def run_load(
                 figure = _run_once(load, server, hosts, rate, options.seconds)
                 figures[server.name].append(figure)
                 print(
-                    f"  {load.name:8} {server.name:8} round {number + 1}: {figure.microseconds:7.1f} µs, "
+                    f"  {load.name:8} {server.name:16} round {number + 1}: {figure.microseconds:7.1f} µs, "
                     f"{figure.operations} operations at {rate}/s, {figure.failed} failed, "
                     f"{figure.retransmissions} retransmissions, {figure.resident_bytes / 1e6:.0f} MB",
                     flush=True,
@@ -101,13 +107,15 @@ def summarize(load: Load, rate: int, figures: dict[str, list[Measured]]) -> dict
         name: fmean(one.microseconds for one in rounds) if rounds and all(one.counts for one in rounds) else None
         for name, rounds in figures.items()
     }
-    ours, theirs = means.get("sipfarm"), means.get("kamailio")
+    theirs = means.get("kamailio")
     return {
         "load": load.name,
         "title": load.title,
         "rate": rate,
         "microseconds": means,
-        "ratio": ours / theirs if ours and theirs else None,
+        "ratios": {
+            name: ours / theirs if ours and theirs else None for name, ours in means.items() if name != "kamailio"
+        },
         "rounds": {name: [one._asdict() for one in rounds] for name, rounds in figures.items()},
     }
 
@@ -118,19 +126,36 @@ def print_table(rows: Sequence[dict[str, Any]], servers: Sequence[Server]) -> No
     def cell(value: float | None, form: str) -> str:
         return format(value, form) if value is not None else "–"
 
-    print("\n| load | at | " + " | ".join(f"{server.name} µs" for server in servers) + " | ratio |")
-    print("|---|---|" + "---|" * (len(servers) + 1))
+    names = [server.name for server in servers]
+    heads = [f"{name} µs" for name in names] + [f"{name} ratio" for name in names if name != "kamailio"]
+    print("\n| load | at | " + " | ".join(heads) + " |")
+    print("|---|---|" + "---|" * len(heads))
     for row in rows:
-        cells = " | ".join(cell(row["microseconds"][server.name], ".1f") for server in servers)
-        print(f"| {row['title']} | {row['rate']}/s | {cells} | {cell(row['ratio'], '.2f')} |")
+        cells = [cell(row["microseconds"][name], ".1f") for name in names]
+        cells += [cell(ratio, ".2f") for ratio in row["ratios"].values()]
+        print(f"| {row['title']} | {row['rate']}/s | " + " | ".join(cells) + " |")
+
+
+def choose_servers(options: argparse.Namespace) -> list[Server]:
+    """Kamailio, the node, and the compiled node; the last is left out, with a line that says why, where it cannot be
+    measured."""
+    everyone: list[Server] = [Kamailio(options.children, options.bare), Sipfarm(options.store)]
+    if options.only in (None, NAMES[2]):
+        fault = find_fault(options.compiled)
+        if not fault:
+            everyone.append(Sipfarm(options.store, NAMES[2], options.compiled / "bin"))
+        elif options.only is None:
+            print(f"without {NAMES[2]}: {fault}; `make compiled` makes it", flush=True)
+        else:
+            raise SystemExit(f"{fault}; `make compiled` makes it")
+    return [server for server in everyone if options.only in (None, server.name)]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and print; 0 when every figure counts, 1 when some do not."""
     options = parse_options(arguments)
     hosts = Hosts(*options.hosts)
-    everyone: tuple[Server, ...] = (Kamailio(options.children, options.bare), Sipfarm(options.store))
-    servers = [server for server in everyone if options.only in (None, server.name)]
+    servers = choose_servers(options)
     versions = {server.name: server.version() for server in servers}
     print("\n".join(versions.values()), flush=True)
     started = time.monotonic()

@@ -1,4 +1,5 @@
-"""The servers that are compared, each started fresh for a run: Kamailio, and one sipfarm node, with equal function.
+"""The servers that are compared, each started fresh for a run: Kamailio, and one sipfarm node, pure or compiled, with
+equal function.
 
 Kamailio gets one UDP worker. It is the cheapest way to run it (two workers cost about 5 % more a call on two cores,
 the eight of Debian's file 40 %, in lock contention and context switches), and like our node it then uses one core at
@@ -17,6 +18,7 @@ from bench.loads import USERS
 from tests.support.nodes import NodeProgram, answers_options, installed, write_config
 from tests.support.processes import Program, wait_until
 
+_SOURCES = Path(__file__).resolve().parent.parent / "farm"
 _KAMAILIO_FILE = Path(__file__).resolve().parent / "kamailio" / "kamailio.cfg"
 
 
@@ -59,19 +61,20 @@ class Kamailio:
 
 
 class Sipfarm:
-    """One sipfarm node under the installed `twistd`; `store` is its journal's backend."""
+    """One sipfarm node under the `twistd` of an environment whose commands are in `commands`; None is the environment
+    of the benchmark itself. `store` is its journal's backend."""
 
-    name = "sipfarm"
-
-    def __init__(self, store: str) -> None:
+    def __init__(self, store: str, name: str = "sipfarm", commands: Path | None = None) -> None:
         self.store = store
+        self.name = name
+        self.commands = commands
 
     def version(self) -> str:
         """The version that pip knows and the store."""
-        python = Path(installed("twistd")).parent / "python"
+        python = installed("python", self.commands)
         code = "import importlib.metadata as m, platform; print(m.version('sipfarm'), 'on', platform.python_version())"
-        text = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout
-        return f"sipfarm {text.strip()}, {self.store} store"
+        text = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
+        return f"{self.name} {text.strip()}, {self.store} store"
 
     def start(self, host: str, digest: bool, directory: Path) -> Program:
         """Write its configuration, import the users where digest is wanted, start it."""
@@ -90,10 +93,24 @@ class Sipfarm:
         if digest:
             users = directory / "import.csv"
             users.write_text("".join(f"u{n:05d},pw-u{n:05d}\n" for n in range(USERS)))
-            command = [installed("sipfarm"), "user", "import", str(users), "-c", str(config)]
+            command = [installed("sipfarm", self.commands), "user", "import", str(users), "-c", str(config)]
             subprocess.run(command, check=True, cwd=directory, stdout=subprocess.DEVNULL)
-        program = NodeProgram(config, directory / "sipfarm.log", sip=(host, 5060), http=None)
+        log = directory / "sipfarm.log"
+        program = NodeProgram(config, log, sip=(host, 5060), http=None, commands=self.commands)
         return _ready(program, host)
+
+
+def find_fault(environment: Path) -> str:
+    """What keeps a virtual environment from being the compiled build of this tree; "" when it is that."""
+    found = sorted(environment.glob("lib/python3*/site-packages/farm"))
+    if not found:
+        return f"{environment} has no sipfarm"
+    (installation,) = found
+    for source in sorted(_SOURCES.rglob("*.py")):
+        copy = installation / source.relative_to(_SOURCES)
+        if not copy.exists() or copy.read_bytes() != source.read_bytes():
+            return f"{environment} was made of another {source.relative_to(_SOURCES.parent)}"
+    return "" if list(installation.parent.glob("sipfarm__mypyc.*.so")) else f"{environment} is not compiled"
 
 
 def require_free(host: str) -> None:

@@ -17,6 +17,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from farm.config import ConfigError
 from farm.service import Node, make_service
+from farm.sip import digest
 from farm.sip.hop import Hop
 from farm.sip.uri import parse_uri
 from farm.transport.layer import ListenError
@@ -194,7 +195,7 @@ def test_a_fault_of_ours_while_calls_are_ended_does_not_keep_the_journal_from_be
     def fail(*_: object) -> None:
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr(node.node.proxy, "end_calls", fail)
+    monkeypatch.setattr("farm.proxy.proxy.Proxy.end_calls", fail)
     node.stop()
     assert len(farm.faults.texts) == 1
     node.start()
@@ -263,7 +264,11 @@ def test_a_reload_changes_what_a_running_node_can_change_and_names_the_rest(farm
 
 def test_a_reload_that_is_refused_has_changed_nothing(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     node = farm.add_node()
-    monkeypatch.setattr("farm.security.credentials.is_available", lambda algorithm: algorithm != "SHA-512-256")
+
+    def absent(_: bytes) -> str:
+        raise ValueError("unsupported hash type")
+
+    monkeypatch.setitem(digest._HASHES, "SHA-512-256", absent)
     config = make_config("n1", NODE, farm.directory, auth={"algorithms": ["SHA-512-256"]}, limits={"transactions": 7})
     with pytest.raises(ConfigError, match=r"^auth\.algorithms: this build of OpenSSL cannot compute SHA-512-256"):
         node.node.reload(config)

@@ -16,7 +16,7 @@ def test_a_wheel_holds_package_command_and_plugin_and_nothing_else(tmp_path: Pat
     source.mkdir()
     for name in ("farm", "twisted", "tests", "docs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "live"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     command = [
         sys.executable,

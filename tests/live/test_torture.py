@@ -264,6 +264,9 @@ def torture_by_stream(verdict: Verdict, node: NodeProgram, agent: Agent, callee:
             assert verdict.ending == "closes", f"closed after {index} of {len(data)} bytes"
             break
         agent.poll()
+        if not agent.connected:  # the next byte would go out on a new connection
+            assert verdict.ending == "closes", f"closed after {index + 1} of {len(data)} bytes"
+            break
     if called:
         callee.take(data)
     if framed and verdict.element != "silent" and not (open_node and verdict.name == _UNANSWERED):
