@@ -193,7 +193,7 @@ class Node(Service):
             None if config.auth.open else self.authenticator,
             self.metrics,
             self.rejections,
-            make_tag=self.transactions.make_tag,
+            make_tag=self.transactions.derive_tag,
             clock=self._clock,
             wall=self._wall,
             spawn=self._spawn,

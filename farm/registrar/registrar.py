@@ -9,6 +9,9 @@ a SipError of any step is turned into one in `_refuse`.
 Decided: an equal CSeq of the same Call-ID is answered as if applied when it asks for what is so already. The RFC's
 "not higher, so it fails" would refuse the retransmission of a request whose transaction is gone, or that another
 node answered, and the phone would think itself unregistered.
+Decided: where nobody proves who he is, a REGISTER is served as by a stateless UAS (§8.2.7), and a repeated one by the
+rule above: in an open farm finished transactions would hold more memory than the bindings they made. An authenticated
+one keeps its transaction, because the repeated nonce count of a retransmission would look like a replay.
 Decided: a removed or lapsed binding refuses lower CSeqs of its Call-ID for 32 s (64*T1, after which no client
 transaction sends any more), so that a late REGISTER does not undo a removal. Later, a lower CSeq is a phone that has
 restarted with the Call-ID it always uses: what its old self said is forgotten, as for the RFC there is no binding.
@@ -110,15 +113,15 @@ class Registrar:
         metrics: Metrics,
         rejections: Rejections,
         *,
-        make_tag: Callable[[], str],
+        make_tag: Callable[[Request], str],
         clock: Callable[[], float],
         wall: Callable[[], float],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         report: Callable[[str], None],
         server_header: str = "",
     ) -> None:
-        """`clock` is monotonic and asked only after something was waited for; `spawn` starts what waits; `report` logs
-        an exception that is being handled."""
+        """`make_tag` answers the To tag for a request, the same each time it comes. `clock` is monotonic and asked only
+        after something was waited for; `spawn` starts what waits; `report` logs an exception that is being handled."""
         self._domains = domains
         self._location = location
         self._authenticator = authenticator
@@ -368,7 +371,7 @@ class Registrar:
         headers.append(self._make_date())
         headers += self._fixed
         self._counts[visit.result].inc()
-        self._send(visit, make_response(request, 200, to_tag=self._make_tag(), headers=headers), now)
+        self._send(visit, make_response(request, 200, to_tag=self._make_tag(request), headers=headers), now)
 
     def _make_date(self) -> Header:
         wall = self._wall()
@@ -383,14 +386,14 @@ class Registrar:
         self._rejections.note(error.reason, now, source=visit.request.source.host, method="REGISTER")
         headers = [make_header(name, value) for name, value in error.headers]
         headers += self._server
-        response = make_response(visit.request, error.status, error.phrase, to_tag=self._make_tag(), headers=headers)
-        if visit.known:
-            self._send(visit, response, now)
-        else:
-            visit.transaction.answer_once(response, now)
+        tag = self._make_tag(visit.request)
+        self._send(visit, make_response(visit.request, error.status, error.phrase, to_tag=tag, headers=headers), now)
 
     def _send(self, visit: Visit, response: Response, now: float) -> None:
-        visit.transaction.send_response(response, now)
+        if visit.known:
+            visit.transaction.send_response(response, now)
+        else:
+            visit.transaction.answer_once(response, now)
 
 
 def _out_of_order() -> SipError:

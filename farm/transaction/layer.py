@@ -107,10 +107,11 @@ class TransactionLayer:
     def derive_tag(self, request: Request) -> str:
         """The To tag of an answer that nothing is kept of (§8.2.7): the same for a repeated request and for its ACK."""
         via = request.top_via
+        branch = "" if via is None else via.branch
         mac = self._tag_mac.copy()
-        for text in (request.call_id, request.from_tag, str(request.cseq), "" if via is None else via.branch):
-            mac.update(text.encode("utf-8", "surrogateescape"))
-            mac.update(b"\0")
+        mac.update(
+            f"{request.call_id}\0{request.from_tag}\0{request.cseq}\0{branch}".encode("utf-8", "surrogateescape")
+        )
         return mac.hexdigest()
 
     def find_unanswered(self) -> list[ServerTransaction]:

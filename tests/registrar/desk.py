@@ -87,7 +87,7 @@ class Desk:
             authenticator,
             self.metrics,
             Rejections(self.metrics.sip_rejected, self._log, 100),
-            make_tag=lambda: "tag1",
+            make_tag=lambda _: "tag1",
             clock=lambda: self.now,
             wall=self.wall,
             spawn=self.waiting.append,

@@ -323,6 +323,19 @@ def test_a_stranger_is_challenged(later: bool) -> None:
     assert read(desk.metrics.sip_rejected.child("no-credentials")) == 1
 
 
+def test_in_an_open_farm_a_register_is_served_without_a_transaction_and_a_repeated_one_alike() -> None:
+    desk = Desk()
+    request = make_register(contact=PHONE)
+    answers = []
+    for _ in range(2):
+        transaction = desk.receive(request)
+        assert transaction.forgotten
+        answers += transaction.answers
+    assert [answer.status for answer in answers] == [200, 200]
+    assert answers[0].write() == answers[1].write()
+    assert len(desk.uris()) == 1
+
+
 @pytest.mark.parametrize("later", [False, True])
 def test_who_proved_nothing_is_refused_once_and_nothing_is_kept_of_it(later: bool) -> None:
     """A flood of REGISTER without credentials must not fill the table; what a member did wrong is kept as ever."""

@@ -122,7 +122,7 @@ def test_a_caller_who_vanishes_before_the_refusal_is_forgotten_after_half_a_minu
 
 
 def test_a_node_that_is_full_turns_new_calls_away_and_serves_the_old_ones(farm: Farm) -> None:
-    node = farm.add_node(auth={"open": True}, limits={"transactions": 5})
+    node = farm.add_node(auth={"open": True}, limits={"transactions": 4})
     alice, bob = farm.add_party("alice"), farm.add_party("bob")
     bob.register()
     sent = alice.request("INVITE", bob.aor)
