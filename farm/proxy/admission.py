@@ -3,6 +3,8 @@
 - A request that proves by our Route that it belongs to a dialog we let through, passes.
 - A caller from a domain of ours is challenged (407) and must be who From says, unless the farm is open or the source
   is a trusted network (a gateway, another proxy of the house).
+- A caller who withholds its name (anonymous.invalid, RFC 3323) or gives a number may be a user of ours all the same:
+  who calls elsewhere than our users is challenged then, and any user of ours will do.
 - Everybody else is a stranger, who may reach our users and nothing else.
 - ACK and CANCEL cannot be challenged (§22.1); an ACK without proof reaches our users only.
 
@@ -17,8 +19,10 @@ from ipaddress import ip_address, ip_network
 from typing import Final, Protocol
 
 from farm.proxy.domains import Domains
+from farm.proxy.gateways import find_number
 from farm.proxy.request import RouteInformation
 from farm.security.credentials import Authenticated, Refused, Verdict
+from farm.sip.address import parse_address
 from farm.sip.message import Request
 from farm.sip.status import SipError
 
@@ -32,6 +36,7 @@ class Caller(Enum):
     STRANGER = "stranger"  # may reach our users only
 
 
+_ANYBODY: Final = ""
 MEMBERS: Final = frozenset((Caller.TRUSTED, Caller.OURS))
 
 
@@ -61,17 +66,23 @@ class Admission:
             return Caller.DIALOG
         sender = request.find("from") or ""
         domain = self._domains.domain_of_address(sender)
-        if domain is None:
+        withheld = domain is None and _is_withheld(sender) and self._leaves(route)
+        if domain is None and (self._open or not withheld):
             return Caller.STRANGER
         if self._open:
             return Caller.OURS
         if request.method == "ACK":
             return Caller.STRANGER
-        aor = self._domains.aor_of_address(sender)
+        aor = _ANYBODY if withheld else self._domains.aor_of_address(sender)
+        domain = domain or self._domains.first
         verdict = self._authenticator.check(request, domain, "proxy-authorization", now)
         if isinstance(verdict, Authenticated | Refused):
             return _judge(verdict, aor)
         return self._judge_later(verdict, aor)
+
+    def _leaves(self, route: RouteInformation) -> bool:
+        """Whether the request is for anybody but a user of ours: a foreign domain, or a number."""
+        return self._domains.domain_of(route.uri) is None or bool(find_number(route.uri))
 
     async def _judge_later(self, verdict: Awaitable[Verdict], aor: str | None) -> Caller:
         return _judge(await verdict, aor)
@@ -84,9 +95,16 @@ class Admission:
         return any(address in network for network in self._trusted)
 
 
+def _is_withheld(sender: str) -> bool:
+    """Whether a From names nobody (RFC 3323 §4.1.1.3), or a number, which is no user of a domain."""
+    uri = parse_address(sender).uri
+    return uri.scheme == "tel" or uri.host == "anonymous.invalid"
+
+
 def _judge(verdict: Verdict, aor: str | None) -> Caller:
+    """`aor` is who From says is calling: a user, None for nobody who could be one, or anybody."""
     if isinstance(verdict, Refused):
         raise SipError(verdict.status, reason=verdict.reason, headers=tuple(verdict.headers))
-    if verdict.user != aor:
+    if aor != _ANYBODY and verdict.user != aor:
         raise SipError(403, reason="not-the-sender")
     return Caller.OURS

@@ -34,6 +34,11 @@ class Domains:
         self._served = frozenset(self._names)
         self._addresses = addresses
 
+    @property
+    def first(self) -> str:
+        """The domain that our addresses stand for."""
+        return self._names[0]
+
     def domain_of(self, uri: Uri) -> str | None:
         """The served domain that `uri` belongs to; None when it is a stranger's, or not a SIP URI."""
         scheme = uri.scheme

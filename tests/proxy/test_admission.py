@@ -116,6 +116,31 @@ def test_a_caller_who_proves_to_be_somebody_else_is_refused(sender: str) -> None
     assert (refusal.value.status, refusal.value.reason) == (403, "not-the-sender")
 
 
+ANONYMOUS = '"Anonymous" <sip:anonymous@anonymous.invalid>;tag=1'
+
+
+@pytest.mark.parametrize("sender", [ANONYMOUS, TEL])
+@pytest.mark.parametrize(
+    "target", ["sip:carol@elsewhere.example", "sip:+4930123@example.com;user=phone", "tel:+4930123"]
+)
+def test_a_user_who_withholds_its_name_is_challenged_where_a_stranger_may_not_call(sender: str, target: str) -> None:
+    route = RouteInformation(parse_uri(target), target, [], False)
+    check = Check(CHALLENGE)
+    with pytest.raises(SipError) as refusal:
+        make_admission(check).admit(request_from(sender, HOME), route, 0.0)
+    assert refusal.value.status == 407
+    assert check.asked == [("example.com", "proxy-authorization")]
+    member = make_admission(Check(Authenticated("sip:alice@example.com")))
+    assert member.admit(request_from(sender, HOME), route, 0.0) is Caller.OURS
+    assert make_admission(check, open_farm=True).admit(request_from(sender, HOME), route, 0.0) is Caller.STRANGER
+
+
+def test_an_anonymous_call_to_a_user_of_ours_needs_no_proof() -> None:
+    check = Check(CHALLENGE)
+    assert make_admission(check).admit(request_from(ANONYMOUS, OUTSIDE), make_route(), 0.0) is Caller.STRANGER
+    assert check.asked == []
+
+
 def test_a_refusal_of_the_digest_check_is_passed_on_as_it_is() -> None:
     admission = make_admission(Check(Refused(403, (), "banned")))
     with pytest.raises(SipError) as refusal:
