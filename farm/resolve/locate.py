@@ -92,13 +92,14 @@ class NotLocated(SipError):
 class Locator:
     """From a URI to hops, best first. `dns` answers questions, `failed` remembers, `rng` draws among SRV weights."""
 
-    __slots__ = ("_dns", "_failed", "_reach", "_rng")
+    __slots__ = ("_dns", "_failed", "_reach", "_rng", "_speaks_udp")
 
     def __init__(self, dns: Dns, failed: FailedHops, rng: random.Random, reach: Reach) -> None:
         self._dns = dns
         self._failed = failed
         self._rng = rng
         self._reach = reach
+        self._speaks_udp = "UDP" in reach.transports and (not reach.families or "A" in reach.families)
 
     def locate(self, uri: Uri, now: float, size: int = 0) -> list[Hop] | Awaitable[list[Hop]]:
         """Where to send a request of `size` bytes for this URI (RFC 3263 §4): one hop or more, best first.
@@ -107,6 +108,9 @@ class Locator:
         Hops over TCP that stand before their UDP twins because of the size are followed by these (§18.1.1); where
         TCP failed lately they come first, so that a server without TCP costs one refusal in a while.
         """
+        hop = self._find_plain(uri, size)
+        if hop is not None:
+            return [hop]
         if not uri.is_sip:
             raise NotLocated(416, reason="unlocatable-scheme")
         search = _RequestSearch(uri, self._rng, self._reach, self._is_large(size))
@@ -128,6 +132,15 @@ class Locator:
     def worked(self, hop: Hop) -> None:
         """A hop has answered."""
         self._failed.remove(hop)
+
+    def _find_plain(self, uri: Uri, size: int) -> Hop | None:
+        """The hop of most contacts, an IPv4 address over UDP, without a search; None for all others."""
+        if uri.scheme != "sip" or "maddr" in uri.params or not uri.host.replace(".", "").isdigit():
+            return None  # a host of digits and dots is an IPv4 address: the parser takes no other
+        transport = uri.params.get("transport")
+        if (transport is not None and transport.lower() != "udp") or not self._speaks_udp or self._is_large(size):
+            return None
+        return Hop("UDP", uri.host, uri.port or _DEFAULT_PORTS["UDP"])
 
     def _is_large(self, size: int) -> bool:
         mtu = self._reach.path_mtu
