@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from farm.draws import Draws
 from farm.sip.hop import Hop
-from farm.transaction.key import MAGIC_COOKIE
+from farm.sip.via import MAGIC
 
 _MAC_BYTES: Final = 9  # 12 characters of base64, no padding
 _LOOP_CHARS: Final = 12
@@ -67,12 +67,12 @@ class Tokens:
     def make_branch(self, loop_part: str, onward: str = "") -> str:
         """A branch that no other request has; `onward` is the Via that a response goes to next, "" if it ends here."""
         body = self._draws.make_text() + loop_part
-        return f"{MAGIC_COOKIE}{body}{self._make_mac(body, onward)}"
+        return f"{MAGIC}{body}{self._make_mac(body, onward)}"
 
     def is_branch(self, branch: str, onward: str) -> bool:
         """Whether we made that branch, for a request whose top Via was `onward`."""
-        body = branch[len(MAGIC_COOKIE) : -_MAC_CHARS]
-        if not branch.isascii() or not branch.startswith(MAGIC_COOKIE) or len(body) != 16 + _LOOP_CHARS:
+        body = branch[len(MAGIC) : -_MAC_CHARS]
+        if not branch.isascii() or not branch.startswith(MAGIC) or len(body) != 16 + _LOOP_CHARS:
             return False
         return compare_digest(self._make_mac(body, onward), branch[-_MAC_CHARS:])
 

@@ -10,17 +10,8 @@ Decided: a text instead of a tuple or a class: it is hashed once, in C, and is t
 
 from __future__ import annotations
 
-from typing import Final
-
 from farm.sip.message import Request, Response
 from farm.sip.via import Via
-
-MAGIC_COOKIE: Final = "z9hG4bK"
-_COOKIE_LENGTH: Final = len(MAGIC_COOKIE)
-
-
-def _is_identifying(branch: str) -> bool:
-    return len(branch) > _COOKIE_LENGTH and branch[:_COOKIE_LENGTH].lower() == "z9hg4bk"
 
 
 def server_key(request: Request, via: Via, method: str) -> str:
@@ -29,7 +20,7 @@ def server_key(request: Request, via: Via, method: str) -> str:
     `method` is the request's own, INVITE for an ACK, and INVITE again to find what a CANCEL cancels (§9.2).
     """
     branch = via.branch
-    if _is_identifying(branch):
+    if via.is_magic:
         return f"{branch} {via.host.lower()} {via.port} {method}"
     to_tag = "" if method == "INVITE" else request.to_tag  # an ACK has a tag that its INVITE had not
     top_via = request.find("via")
@@ -40,7 +31,7 @@ def server_key(request: Request, via: Via, method: str) -> str:
 
 def is_rfc2543(via: Via) -> bool:
     """Whether the branch identifies nothing, so that matching falls back on RFC 2543's rules."""
-    return not _is_identifying(via.branch)
+    return not via.is_magic
 
 
 def client_key(branch: str, method: str) -> str:
