@@ -22,7 +22,7 @@ from farm.metrics import Metrics
 from farm.overlay.clock import HybridClock
 from farm.overlay.journal import Journal, JournalError
 from farm.overlay.local import LocalStore
-from farm.overlay.scribe import Scribe, restore
+from farm.overlay.scribe import Restored, Scribe, restore
 from farm.overlay.store import Shelf, Store
 from farm.registrar.binding import RegistrationKind
 from farm.security.credentials import CredentialKind
@@ -85,11 +85,10 @@ class Records:
             self._tick_call.cancel()
             self._tick_call = None
         done: Deferred[None] = Deferred()
+        done.addCallback(lambda _: self.close_now())
         if self._scribe is not None and self._scribe.busy:
             self._resting = done
-            done.addCallback(lambda _: self._finish())
         else:
-            done.addCallback(lambda _: self._finish())
             done.callback(None)
         return done
 
@@ -97,13 +96,7 @@ class Records:
         """Read the journal without keeping it by ticks, for a node that does not run. Raises JournalError."""
         journal = Journal(self._path)
         journal.open()
-        restore(journal, self.store, self.stamps, self._clock(), self._wall())
-        self._journal = journal
-        self._scribe = Scribe(self.store, journal, self._run_in_thread, self)
-
-    def close_now(self) -> int:
-        """Write and close at once; answers how many records could not be written."""
-        return self._finish()
+        self._keep(journal)
 
     def _open(self) -> JournalError | None:
         """Open the journal; answers what prevents it."""
@@ -117,7 +110,7 @@ class Records:
                     aside=opened.moved_aside,
                     count=opened.salvaged,
                 )
-            restored = restore(journal, self.store, self.stamps, self._clock(), self._wall())
+            restored = self._keep(journal)
         except JournalError as error:
             self._metrics.journal_errors.child("open").inc()
             self.problem = f"the journal cannot be opened: {error}"
@@ -125,12 +118,18 @@ class Records:
             self._reopen_at = self._clock() + _REOPEN_SECONDS
             return error
         self.problem = ""
-        self._journal = journal
-        self._scribe = Scribe(self.store, journal, self._run_in_thread, self)
         _log.info("journal read", records=restored.records, unknown=restored.unknown)
         return None
 
-    def _finish(self) -> int:
+    def _keep(self, journal: Journal) -> Restored:
+        """Fill the store from an open journal, and write it from now on. Raises JournalError."""
+        restored = restore(journal, self.store, self.stamps, self._clock(), self._wall())
+        self._journal = journal
+        self._scribe = Scribe(self.store, journal, self._run_in_thread, self)
+        return restored
+
+    def close_now(self) -> int:
+        """Write and close at once; answers how many records could not be written."""
         unwritten = 0
         if self._scribe is not None:
             unwritten = self._scribe.finish(self._clock(), self._wall())
