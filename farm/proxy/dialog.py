@@ -59,9 +59,9 @@ class RouteToken(Protocol):
         """Whether the fact of that number is this text."""
 
 
-def make_facts(request: Request, target_host: str, hop_host: str, member: bool) -> Sequence[str]:
-    """What to remember of a first request that goes to `target_host` by way of `hop_host`."""
-    contact = _contact_host(request)
+def make_facts(request: Request, contact: str, target_host: str, hop_host: str, member: bool) -> Sequence[str]:
+    """What to remember of a first request whose Contact has the host `contact` and that goes to `target_host` by way of
+    `hop_host`."""
     routes = request.values("record-route")
     beside = _route_host(routes[0]) if routes else request.source.host
     return (
@@ -75,12 +75,12 @@ def make_facts(request: Request, target_host: str, hop_host: str, member: bool) 
     )
 
 
-def find_caller(request: Request) -> Hop | None:
-    """The flow that the sender of a request can only be reached by; another proxy before us keeps it to itself."""
-    if len(request.all("via")) > 1:
+def find_caller(request: Request, contact: str) -> Hop | None:
+    """The flow that the sender of a request can only be reached by, its Contact having the host `contact`; another
+    proxy before us keeps it to itself."""
+    if not contact or len(request.all("via")) > 1:
         return None
-    host = _contact_host(request)
-    return find_flow(request, host) if host else None
+    return find_flow(request, contact)
 
 
 def find_side(token: RouteToken, request: Request) -> Side | None:
@@ -134,7 +134,8 @@ def uri_of(address: str | None) -> str:
     return before.partition(";")[0].strip(" \t")
 
 
-def _contact_host(request: Request) -> str:
+def contact_host(request: Request) -> str:
+    """The host of the first Contact, "" where there is none that can be read."""
     try:
         found = contacts(request)
     except SipError:

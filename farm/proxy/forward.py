@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from farm.proxy.admission import MEMBERS, Caller
-from farm.proxy.dialog import find_caller, host_of, make_facts
+from farm.proxy.dialog import contact_host, find_caller, host_of, make_facts
 from farm.proxy.request import RouteInformation
 from farm.sip.address import parse_address
 from farm.sip.grammar import split_commas
@@ -96,20 +96,16 @@ class Forwarder:
             where = next_hop_of(route, uri_text, path)
             headers.extend(self._make_record_routes(passage, where, flow, sent_by, callee))
         elif request.method == "REGISTER" and "path" in supported(request):
-            token = self._tokens.make_route(request.call_id, (), find_caller(request), None)
+            token = self._tokens.make_route(request.call_id, (), find_caller(request, contact_host(request)), None)
             headers.append(make_header("path", _make_route_value(token, flow, sent_by)))
+        routes = [*path, *route.routes]
         reroute = route.edited or bool(path)
-        if reroute:
-            routes = [*path, *route.routes]
-            if routes and not _is_loose(routes[0]):
-                routes.append(f"<{uri_text}>")  # step 6: the next hop is a strict router
-                uri_text = str(parse_address(routes.pop(0)).uri)
-            headers.extend([make_header("route", value) for value in routes])
-        elif route.routes and not _is_loose(route.routes[0]):
-            routes = [*route.routes[1:], f"<{uri_text}>"]
-            uri_text = str(parse_address(route.routes[0]).uri)
-            headers.extend([make_header("route", value) for value in routes])
+        if routes and not _is_loose(routes[0]):
+            routes.append(f"<{uri_text}>")  # step 6: the next hop is a strict router
+            uri_text = str(parse_address(routes.pop(0)).uri)
             reroute = True
+        if reroute:
+            headers.extend([make_header("route", value) for value in routes])
         self._copy_rest(passage, headers, reroute, breadth)
         copy = Request(request.method, uri_text, headers, request.body)
         copy.call_id = request.call_id
@@ -147,8 +143,9 @@ class Forwarder:
     ) -> list[Header]:
         inbound = passage.inbound
         request = passage.request
-        facts = make_facts(request, host_of(parse_uri(where)), flow.hop.host, passage.caller in MEMBERS)
-        token = self._tokens.make_route(request.call_id, facts, find_caller(request), callee)
+        contact = contact_host(request)
+        facts = make_facts(request, contact, host_of(parse_uri(where)), flow.hop.host, passage.caller in MEMBERS)
+        token = self._tokens.make_route(request.call_id, facts, find_caller(request, contact), callee)
         values = [_make_route_value(token, flow, sent_by)]
         if inbound.transport != flow.transport or inbound.local_name != flow.local_name:
             values.append(_make_route_value(token, inbound, self._listeners.sent_by(inbound)))

@@ -15,7 +15,8 @@ connection after each INVITE.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 from farm.proxy.admission import Admission, Caller
 from farm.proxy.context import Means, ResponseContext
@@ -28,6 +29,8 @@ from farm.sip.headers import max_breadth, require
 from farm.sip.message import Header, Request, Response, make_header, make_response
 from farm.sip.status import SipError
 from farm.transaction.transaction import Flow, ServerTransaction
+
+T = TypeVar("T")
 
 ALLOWED: Final = (
     "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, PRACK, UPDATE, REFER, SUBSCRIBE, NOTIFY, PUBLISH"
@@ -113,14 +116,16 @@ class Proxy:
         if isinstance(caller, Caller):
             self._find_targets(transaction, route, loop_part, caller, now)
         else:
-            self._means.spawn(self._serve_later(transaction, route, loop_part, caller))
+            step = partial(self._find_targets, transaction, route, loop_part)
+            self._means.spawn(self._go_on_later(transaction, caller, step))
 
-    async def _serve_later(
-        self, transaction: ServerTransaction, route: RouteInformation, loop_part: str, caller: Awaitable[Caller]
+    async def _go_on_later(
+        self, transaction: ServerTransaction, answer: Awaitable[T], step: Callable[[T, float], None]
     ) -> None:
+        """Take the next step with what had to be waited for."""
         try:
-            known = await caller
-            self._find_targets(transaction, route, loop_part, known, self._means.clock())
+            came = await answer
+            step(came, self._means.clock())
         except SipError as error:
             self.refuse(transaction, error, self._means.clock())
         except Exception:
@@ -138,20 +143,10 @@ class Proxy:
         passage = Passage(request, route, transaction.flow, loop_part, realm, caller)
         targets = self._targets.find(route, caller, now)
         if isinstance(targets, Awaitable):
-            self._means.spawn(self._forward_later(transaction, passage, targets))
+            step = partial(self._forward, transaction, passage)
+            self._means.spawn(self._go_on_later(transaction, targets, step))
         else:
             self._forward(transaction, passage, targets, now)
-
-    async def _forward_later(
-        self, transaction: ServerTransaction, passage: Passage, targets: Awaitable[TargetSet]
-    ) -> None:
-        try:
-            found = await targets
-            self._forward(transaction, passage, found, self._means.clock())
-        except SipError as error:
-            self.refuse(transaction, error, self._means.clock())
-        except Exception:
-            self._break_off(transaction, self._means.clock())
 
     def _forward(self, transaction: ServerTransaction, passage: Passage, targets: TargetSet, now: float) -> None:
         request = transaction.request

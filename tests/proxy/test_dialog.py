@@ -7,7 +7,17 @@ import random
 import pytest
 
 from farm.frontend.token import RouteToken, Tokens
-from farm.proxy.dialog import Side, find_caller, find_side, flow_from, host_of, make_facts, may_go_to, uri_of
+from farm.proxy.dialog import (
+    Side,
+    contact_host,
+    find_caller,
+    find_side,
+    flow_from,
+    host_of,
+    make_facts,
+    may_go_to,
+    uri_of,
+)
 from farm.sip.hop import Hop
 from farm.sip.message import Request
 from farm.sip.uri import parse_uri
@@ -25,7 +35,9 @@ def seal(request: Request, *, member: bool = False, source: str = HOME) -> Route
     """What comes back of a first request that went to a phone at PHONE by way of EDGE."""
     request.source = Hop("UDP", source, 5060)
     tokens = Tokens(SECRET, random.Random(7))
-    user = tokens.make_route(CALL_ID, make_facts(request, PHONE, EDGE, member), ALICE_FLOW, BOB_FLOW)
+    user = tokens.make_route(
+        CALL_ID, make_facts(request, contact_host(request), PHONE, EDGE, member), ALICE_FLOW, BOB_FLOW
+    )
     token = tokens.open_route(user, CALL_ID)
     assert token is not None
     return token
@@ -154,7 +166,7 @@ def test_the_flow_of_a_caller_is_kept_where_its_contact_does_not_serve() -> None
     ):
         request = make_request(via=vias, contact=contact)
         request.source = nat
-        assert find_caller(request) == expected
+        assert find_caller(request, contact_host(request)) == expected
 
 
 @pytest.mark.parametrize(

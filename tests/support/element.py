@@ -15,7 +15,7 @@ from typing import Any
 from farm.frontend.token import Tokens
 from farm.proxy.admission import Admission
 from farm.proxy.context import Means
-from farm.proxy.dialog import make_facts
+from farm.proxy.dialog import contact_host, make_facts
 from farm.proxy.domains import Domains
 from farm.proxy.forward import Forwarder
 from farm.proxy.proxy import Proxy
@@ -272,7 +272,7 @@ def make_dialog_facts(*, member: bool = True) -> Sequence[str]:
     """What we remember of alice's INVITE to bob, as the test messages have it."""
     request = make_request()
     request.source = Hop("UDP", "192.0.2.101", 5060)
-    return make_facts(request, "192.0.2.201", "192.0.2.201", member)
+    return make_facts(request, contact_host(request), "192.0.2.201", "192.0.2.201", member)
 
 
 def without_via(message: Message) -> list[str]:
