@@ -10,5 +10,17 @@ RFC 3261 §22 and §26, RFC 7616, RFC 8760. Read in this order:
 - `users.py`        what is done to users: add, password, disable, remove, list, import
 - `user_import.py`  users out of a CSV file, line by line
 
+Nodes, and who admits them:
+
+- `certificate.py`    what a node's certificate says: overlay, Node-ID, name, roles, zone
+- `identity.py`       this node: its files, its TLS, its reload
+- `peer.py`           the verdict on the one at the other end of a link
+- `config_record.py`  what all nodes agree on, as values
+- `overlay_config.py` the same, signed, as a record of the kind "config"
+- `authority.py`      the authority that admits nodes (`sipfarm ca`)
+- `register.py`       the nodes that it enrolled
+- `ring.py`           where on the ring the next one goes
+- `durable.py`        files that appear whole or not at all
+
 How a digest is computed is the SIP language's business (`sip/digest.py`).
 """
