@@ -15,11 +15,13 @@ from twisted.python.failure import Failure
 
 from farm.config import Config, ConfigError
 from farm.metrics import Metrics
-from farm.overlay.journal import Journal
+from farm.overlay.journal import Journal, JournalError
 from farm.records import JOURNAL_NAME, Records
 from farm.registrar.location import Location
-from farm.security.users import Users
+from farm.registrar.record import Contact, Entry, Record, Register
+from farm.security.users import UserError, Users
 from tests.support.counts import read
+from tests.support.fake_redis import FakeRedis
 from tests.support.farms import Faults, make_config, run
 from tests.support.heap_clock import HeapClock
 
@@ -83,7 +85,7 @@ class Shelf:
         self.machine = machine or Machine()
         self.config: Config = make_config("n1", "192.0.2.1", directory, store={"backend": "sqlite", **store})
         self.directory = Path(self.config.node.state_dir)
-        self.directory.mkdir(exist_ok=True)
+        self.directory.mkdir(exist_ok=True, parents=True)
         self.metrics = Metrics()
         self.stopped = False
         clock = self.machine.seconds
@@ -107,7 +109,7 @@ class Shelf:
 
     def names(self) -> list[str]:
         """The users that are known."""
-        return [entry.aor for entry in self.users.entries(self.machine.seconds())]
+        return [entry.aor for entry in run(self.users.entries(self.machine.seconds()))]
 
     def stop(self) -> bool:
         """Stop; answers whether it ended without waiting."""
@@ -410,3 +412,210 @@ def test_the_journal_of_an_open_store_is_closed_for_others_to_read(tmp_path: Pat
     journal.open()
     assert [kept.row.kind for kept in journal.replay()] == ["credential"]
     journal.close()
+
+
+# Redis
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> tuple[Machine, FakeRedis]:
+    """A machine and the Redis that its nodes reach."""
+    machine = Machine()
+    redis = FakeRedis(machine)
+    monkeypatch.setattr("farm.records.make_dial", lambda reactor, timeout: lambda host, port: redis.dial())
+    return machine, redis
+
+
+Site = tuple[Machine, FakeRedis]
+
+
+def in_redis(directory: Path, site: Site, **store: Any) -> Shelf:
+    """A node that keeps its records in Redis; one in the same directory is the same one, started again."""
+    return Shelf(directory, site[0], backend="redis", **store)
+
+
+def test_records_in_redis_are_read_before_the_node_is_ready_and_written_within_the_flush_interval(
+    tmp_path: Path, site: Site
+) -> None:
+    first = in_redis(tmp_path, site)
+    assert not first.records.restoring
+    first.records.start()
+    assert not first.records.restoring
+    first.add_user("alice")
+    assert read(first.metrics.journal_pending.child()) == 1
+    first.machine.advance(0.5)
+    assert read(first.metrics.journal_pending.child()) == 0
+    assert read(first.metrics.journal_flush.child()) == 1
+    assert list(first.directory.iterdir()) == [first.directory / "redis-owner"]
+    second = in_redis(tmp_path, site)
+    second.records.start()
+    assert second.names() == [AOR]
+    assert second.stop()
+    assert b"sipfarm:n1:owner" not in site[1].texts
+
+
+def test_a_node_is_not_ready_while_redis_has_not_answered_and_is_when_it_never_does(tmp_path: Path, site: Site) -> None:
+    site[1].silent = True
+    shelf = in_redis(tmp_path, site)
+    shelf.records.start()
+    assert shelf.records.restoring
+    shelf.machine.advance(2)
+    assert not shelf.records.restoring
+    assert "does not answer in time" in shelf.records.problem
+    assert read(shelf.metrics.journal_errors.child("open")) == 1
+
+
+def test_what_is_in_a_redis_that_comes_late_is_merged_before_anything_is_written(tmp_path: Path, site: Site) -> None:
+    first = in_redis(tmp_path, site)
+    first.records.start()
+    first.add_user("alice")
+    assert first.stop()
+    site[1].down = True
+    second = in_redis(tmp_path, site)
+    second.records.start()
+    second.add_user("bob")
+    assert "the journal cannot be opened" in second.records.problem
+    second.machine.advance(4)
+    assert read(second.metrics.journal_pending.child()) == 1
+    assert read(second.metrics.journal_lag.child()) >= 3
+    site[1].down = False
+    second.machine.advance(2)
+    assert second.records.problem == ""
+    assert second.names() == [AOR, "sip:bob@example.com"]
+    assert len(site[1].hashes[b"sipfarm:n1:records:credential"]) == 2
+    assert read(second.metrics.journal_lag.child()) == 0
+
+
+def test_a_slow_redis_is_asked_once_at_a_time(tmp_path: Path, site: Site) -> None:
+    site[1].silent = True
+    shelf = in_redis(tmp_path, site, redis_timeout_seconds=60.0)
+    shelf.records.start()
+    shelf.machine.advance(30)
+    assert len(site[1].connections) == 1
+
+
+def test_a_prefix_in_use_keeps_a_node_from_being_ready_until_its_owner_is_gone(tmp_path: Path, site: Site) -> None:
+    first, second = in_redis(tmp_path / "1", site), in_redis(tmp_path / "2", site)
+    first.records.start()
+    first.add_user("alice")
+    first.machine.advance(1)
+    second.records.start()
+    second.machine.advance(60)
+    assert second.records.restoring
+    assert "in use by another process" in second.records.problem
+    assert second.names() == []
+    first.stop()
+    second.machine.advance(6)
+    assert not second.records.restoring
+    assert second.names() == [AOR]
+
+
+def test_nodes_of_one_name_on_one_redis_are_kept_apart_by_prefixes(tmp_path: Path, site: Site) -> None:
+    first, second = in_redis(tmp_path / "1", site), in_redis(tmp_path / "2", site, redis_prefix="east:n1")
+    for shelf in (first, second):
+        shelf.records.start()
+        assert not shelf.records.restoring
+    first.add_user("alice")
+    second.add_user("bob")
+    first.machine.advance(1)
+    assert list(site[1].hashes[b"sipfarm:n1:records:credential"]) == [AOR.encode()]
+    assert list(site[1].hashes[b"east:n1:records:credential"]) == [b"sip:bob@example.com"]
+
+
+def test_damaged_values_are_counted_and_the_others_are_read(tmp_path: Path, site: Site) -> None:
+    first = in_redis(tmp_path, site)
+    first.records.start()
+    for name in ("alice", "bob"):
+        first.add_user(name)
+    first.stop()
+    values = site[1].hashes[b"sipfarm:n1:records:credential"]
+    values[b"sip:bob@example.com"] = b"damaged"
+    second = in_redis(tmp_path, site)
+    second.records.start()
+    assert second.names() == [AOR]
+    assert read(second.metrics.journal_errors.child("read")) == 1
+
+
+def test_an_emptied_redis_is_counted_and_written_anew_whole(tmp_path: Path, site: Site) -> None:
+    shelf = in_redis(tmp_path, site)
+    shelf.records.start()
+    shelf.add_user("alice")
+    shelf.machine.advance(1)
+    site[1].forget()
+    shelf.machine.advance(6)
+    assert read(shelf.metrics.journal_errors.child("read")) == 1
+    assert list(site[1].hashes[b"sipfarm:n1:records:credential"]) == [AOR.encode()]
+
+
+def test_what_the_node_lets_go_of_is_deleted_in_redis(tmp_path: Path, site: Site) -> None:
+    shelf = in_redis(tmp_path, site)
+    shelf.records.start()
+    lapsed = Register("call-1", 1, 1 << 40, 1, -7_250_000, 60, Contact("<sip:alice@192.0.2.1>"))
+    record = shelf.records.registrations.pack(Record([Entry("sip:alice@192.0.2.1", [lapsed])]))
+    shelf.records.store.put("registration", AOR.encode(), record, 0.0)
+    shelf.machine.advance(1)
+    kept = site[1].hashes[b"sipfarm:n1:records:registration"]
+    assert list(kept) == [AOR.encode()]
+    shelf.machine.advance(20)  # its tombstone outlived all that it outranks
+    assert kept == {}
+
+
+def test_stopping_while_redis_hangs_writes_what_it_can_and_ends(tmp_path: Path, site: Site) -> None:
+    shelf = in_redis(tmp_path, site)
+    shelf.records.start()
+    shelf.machine.advance(1)
+    site[1].silent = True
+    shelf.add_user("alice")
+    assert not shelf.stop()
+    shelf.machine.advance(2)
+    assert shelf.stopped
+    assert shelf.machine.getDelayedCalls() == []
+
+
+def test_stopping_while_redis_is_being_read_ends_at_once(tmp_path: Path, site: Site) -> None:
+    site[1].silent = True
+    shelf = in_redis(tmp_path, site)
+    shelf.records.start()
+    assert shelf.stop()
+    assert shelf.machine.getDelayedCalls() == []
+    assert read(shelf.metrics.journal_errors.child("open")) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [(None, "No such file or directory"), ("\nx", "its first line is empty")]
+)
+def test_a_password_that_cannot_be_read_ends_the_start(
+    tmp_path: Path, site: Site, content: str | None, problem: str
+) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_text(content)
+    shelf = in_redis(tmp_path, site, redis_password_file=str(file))
+    with pytest.raises(ConfigError, match=rf"^store\.redis_password_file: .*/password: {problem}$"):
+        shelf.records.start()
+
+
+def test_the_password_is_the_first_line_of_its_file(tmp_path: Path, site: Site) -> None:
+    file = tmp_path / "password"
+    file.write_text(" open sesame \r\nsecond line\n")
+    shelf = in_redis(tmp_path, site, redis_password_file=str(file), redis_user="farm")
+    site[1].password = b" open sesame "
+    shelf.records.start()
+    assert site[1].asked[0] == (b"AUTH", b"farm", b" open sesame ")
+    assert shelf.records.problem == ""
+
+
+def test_records_in_redis_are_not_for_commands_while_the_node_does_not_run(tmp_path: Path, site: Site) -> None:
+    with pytest.raises(JournalError, match="start the node"):
+        in_redis(tmp_path, site).records.open_now()
+
+
+def test_a_node_holds_so_many_records_and_what_it_has_stays(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, backend="memory", most_records=2)
+    shelf.records.start()
+    shelf.add_user("alice")
+    shelf.add_user("bob")
+    with pytest.raises(UserError):
+        shelf.add_user("carol")
+    assert len(shelf.names()) == 2
+    shelf.stop()

@@ -53,7 +53,7 @@ _REASONS: Final = {
 
 class JournalError(Exception):
     """The journal cannot be read or written. `reason` is a slug: full, read-only, corrupt, locked (another process
-    has it), unreachable, newer (written by a later version), io."""
+    has it), unreachable, refused (its password), timeout, newer (written by a later version), io."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

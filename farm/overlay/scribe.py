@@ -1,17 +1,21 @@
 """The scribe: decides when the journal is written and what goes into a batch, and fills the store from it at start.
 
-Told the time; the blocking work is done by whoever it is given (`InThread`), so that a slow disk costs the message
-path nothing. Killing the process at any moment loses what changed since the last tick and the batch under way.
+Told the time; what it writes to is a `Book`: the SQLite journal, whose blocking work is done by whoever that is given
+(`InThread`), or Redis, which answers when it does. So a slow one costs the message path nothing. Killing the process
+at any moment loses what changed since the last tick and the batch under way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, NamedTuple, Protocol
 
 from farm.overlay.clock import HybridClock
-from farm.overlay.journal import Batch, Journal, JournalError
+from farm.overlay.journal import Batch, Journal, JournalError, Kept
 from farm.overlay.store import Row, Store
+
+_NEVER: Final = float("inf")
 
 
 class Restored(NamedTuple):
@@ -23,18 +27,20 @@ class Restored(NamedTuple):
     unreadable: int = 0
 
 
-def restore(journal: Journal, store: Store, clock: HybridClock, now: float, wall: float) -> Restored:
-    """Fill the store from an open journal, before anything else writes to it.
+def restore(found: Iterable[Kept], store: Store, clock: HybridClock, now: float, wall: float) -> Restored:
+    """Merge what a journal held, or a part of it, into the store, before the journal is written.
 
     The records' times are moved from the writer's monotonic clock to ours. The time between is the wall clock's
     difference, and never negative: a wall clock that was set back may let bindings live longer, not kill them.
     """
     records = unknown = unreadable = 0
-    for kept in journal.replay():
+    for kept in found:
         shelf = store.shelves.get(kept.row.kind)
         if shelf is None:
             unknown += 1
             continue
+        if not kept.row.record:
+            continue  # dropped: others hold it
         shift = now - kept.mono - max(0.0, wall - kept.wall)
         try:
             record = shelf.kind.shift(kept.row.record, shift)
@@ -50,6 +56,65 @@ class InThread(Protocol):
     """Runs blocking work elsewhere and calls `done` in our own thread, with the error it raised or None."""
 
     def __call__(self, work: Callable[[], None], done: Callable[[BaseException | None], None]) -> None: ...
+
+
+Done = Callable[[bool, BaseException | None], None]
+
+
+class Book(Protocol):
+    """What a scribe writes to, one batch at a time."""
+
+    @property
+    def is_log(self) -> bool:
+        """Whether it only grows until a round is complete; a table forgets what it is told (`Store.tell_dropped`)."""
+
+    @property
+    def touch_seconds(self) -> float:
+        """How long it may go without a batch, be it an empty one."""
+
+    def count(self) -> int:
+        """How many records a log holds, superseded ones included."""
+
+    def write(self, batch: Batch, done: Done) -> None:
+        """Write a batch and say so: `done` hears False and None when all other records have to be written again, and
+        the error, a JournalError if it is a known one, when it failed. Never raises and may be done at once."""
+
+    def write_last(self, batch: Batch, done: Done) -> None:
+        """The same, and may block: the process ends."""
+
+
+class FileBook:
+    """The SQLite journal as a scribe wants it: its batches are written in a thread."""
+
+    is_log = True
+    touch_seconds = _NEVER
+
+    def __init__(self, journal: Journal, in_thread: InThread) -> None:
+        self._journal = journal
+        self._in_thread = in_thread
+
+    def count(self) -> int:
+        """As the journal's."""
+        return self._journal.count()
+
+    def write(self, batch: Batch, done: Done) -> None:
+        """Write a batch elsewhere."""
+        sound = True
+
+        def work() -> None:
+            nonlocal sound
+            sound = self._journal.write(batch)
+
+        self._in_thread(work, lambda error: done(sound, error))
+
+    def write_last(self, batch: Batch, done: Done) -> None:
+        """Write a batch here and now, blocking."""
+        try:
+            sound = self._journal.write(batch)
+        except JournalError as error:
+            done(True, error)
+        else:
+            done(sound, None)
 
 
 class Witness(Protocol):
@@ -77,8 +142,7 @@ class Scribe:
     def __init__(
         self,
         store: Store,
-        journal: Journal,
-        in_thread: InThread,
+        book: Book,
         witness: Witness,
         *,
         retry_seconds: float = 2.0,
@@ -90,80 +154,109 @@ class Scribe:
         self.written = 0  # records, since the start
         self._whole_at = 0.0  # what had changed by then is in the file
         self._store = store
-        self._journal = journal
-        self._in_thread = in_thread
+        self._book = book
         self._witness = witness
         self._retry_seconds = retry_seconds
         self._retry_at = 0.0
+        self._touch_at = 0.0 if book.touch_seconds < _NEVER else _NEVER
         self._batch_records = batch_records
         self._rewrite_factor = rewrite_factor
         self._rewrite_floor = rewrite_floor
-        self._logged = journal.count()
-        self._busy = False
+        self._logged = book.count()
+        self._under_way = -1  # changes in the batch under way, -1 for none
         self._rewriting = False
         self._begun = False  # the round under way has chunks in the file
         self._waiting: list[tuple[str, list[bytes]]] = []  # keys that the round under way has not marked yet
+        self._last: tuple[float, float, Callable[[int], None]] | None = None
+        self._going = False
 
     @property
     def unwritten(self) -> int:
-        """Records that would be lost if the process died now."""
-        return self._store.unwritten
+        """Changes that would be lost if the process died now."""
+        return self._store.unwritten + max(self._under_way, 0)
 
     def lag(self, now: float) -> float:
         """Seconds of changes that would be lost if the process died now."""
-        return now - self._whole_at if self._busy or self._store.unwritten else 0.0
+        return now - self._whole_at if self.unwritten else 0.0
 
     def receive_tick(self, now: float, wall: float) -> None:
         """Write what is due. Does nothing while a batch is under way, or before a failed one is tried again."""
-        if self._busy or now < self._retry_at:
+        if self.busy or now < self._retry_at:
             return
         batch = self._next_batch(now, wall)
         if batch is None:
             self._whole_at = now
-            return
-        takes_all = not self._store.unwritten
-        self._busy = True
-        sound = True
-
-        def work() -> None:
-            nonlocal sound
-            sound = self._journal.write(batch)
-
-        def done(error: BaseException | None) -> None:
-            self._busy = False
-            if error is not None:
-                self._fail(batch, error, now)
+            if now < self._touch_at:
                 return
-            self._succeed(batch)
-            if takes_all:
+            batch = Batch((), now, wall)
+        takes_all = not self._store.unwritten
+
+        def done(sound: bool, error: BaseException | None) -> None:
+            if self._end(batch, sound, error, now) and takes_all:
                 self._whole_at = now
-            if not sound:
-                self._renew()
+            self._go_on()
 
-        self._in_thread(work, done)
+        self._begin(batch, now)
+        self._book.write(batch, done)
 
-    def finish(self, now: float, wall: float) -> int:
-        """Write all that is left, here and now, blocking: the last thing before the process stops. Answers how many
-        records could not be written. No batch may be under way."""
-        while (batch := self._next_batch(now, wall)) is not None:
-            try:
-                sound = self._journal.write(batch)
-            except JournalError as error:
-                self._fail(batch, error, now)
-                return self.unwritten
-            self._succeed(batch)
-            if not sound:
-                self._renew()
-        return 0
+    def finish(self, now: float, wall: float, done: Callable[[int], None]) -> None:
+        """Write all that is left, after the batch under way: the last thing before the process stops. `done` hears how
+        many changes could not be written."""
+        self._last = (now, wall, done)
+        self._go_on()
 
     @property
     def busy(self) -> bool:
         """Whether a batch is under way."""
-        return self._busy
+        return self._under_way >= 0
+
+    def _go_on(self) -> None:
+        """Write the last batches one after the other; no deeper for it when each is done at once."""
+        if self._going:
+            return
+        self._going = True
+        while self._last is not None and not self.busy:
+            now, wall, finished = self._last
+            batch = self._next_batch(now, wall)
+            if batch is None:
+                self._last = None
+                finished(0)
+                break
+            self._begin(batch, now)
+            self._book.write_last(batch, partial(self._end_last, batch))
+        self._going = False
+
+    def _end_last(self, batch: Batch, sound: bool, error: BaseException | None) -> None:
+        if self._last is None:
+            return
+        now, _, finished = self._last
+        if self._end(batch, sound, error, now):
+            self._go_on()
+            return
+        self._last = None
+        finished(self.unwritten)
+
+    def _begin(self, batch: Batch, now: float) -> None:
+        self._under_way = len(batch.rows)
+        self._touch_at = now + self._book.touch_seconds
+
+    def _end(self, batch: Batch, sound: bool, error: BaseException | None, now: float) -> bool:
+        self._under_way = -1
+        if error is not None:
+            self._fail(batch, error, now)
+            return False
+        self._succeed(batch)
+        if not sound:
+            self._renew()
+        return True
 
     def _next_batch(self, now: float, wall: float) -> Batch | None:
         store = self._store
-        if not self._rewriting and self._logged > self._rewrite_floor + self._rewrite_factor * len(store):
+        if (
+            self._book.is_log
+            and not self._rewriting
+            and self._logged > self._rewrite_floor + self._rewrite_factor * len(store)
+        ):
             self._begin_round()
         if self._waiting:
             kind, keys = self._waiting[-1]
@@ -195,8 +288,7 @@ class Scribe:
             self._witness.journal_recovered(self.unwritten)
 
     def _fail(self, batch: Batch, error: BaseException, now: float) -> None:
-        for row in batch.rows:
-            self._store.mark_unwritten(row.kind, (row.key,))
+        self._store.take_back(batch.rows)
         self._retry_at = now + self._retry_seconds
         self.error = error if isinstance(error, JournalError) else JournalError("io", str(error))
         self._witness.journal_failed(self.error, self.unwritten)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from farm.overlay.clock import HybridClock
 from farm.overlay.journal import Batch, Journal, JournalError
-from farm.overlay.scribe import Restored, Scribe, restore
+from farm.overlay.scribe import FileBook, Restored, Scribe, restore
 from farm.overlay.store import NEVER, Row, Store
 
 
@@ -25,6 +25,7 @@ class Timed:
 
     name = "timed"
     record_bytes = 100_000
+    everywhere = False
 
     def merge(self, held: bytes | None, delta: bytes, now: float) -> Became:
         return Became(delta)
@@ -32,8 +33,14 @@ class Timed:
     def sweep(self, held: bytes, now: float) -> Became:
         return Became(held)
 
-    def shift(self, record: bytes, seconds: float) -> bytes:
+    def shift(self, record: bytes, seconds: float, now: float = NEVER) -> bytes:
         return b"%g" % (float(record) + seconds)
+
+    def version(self, record: bytes) -> bytes:
+        return record.rjust(16)
+
+    def trace(self, record: bytes, at: float = -NEVER) -> bytes:
+        return record
 
     def newest(self, record: bytes) -> int:
         return 77
@@ -82,7 +89,7 @@ class Desk:
         self.journal.open()
         self.threads = Threads()
         self.log = Log()
-        self.scribe = Scribe(self.store, self.journal, self.threads, self.log, **limits)  # type: ignore[arg-type]
+        self.scribe = Scribe(self.store, FileBook(self.journal, self.threads), self.log, **limits)  # type: ignore[arg-type]
 
     def put(self, *names: str, value: bytes = b"60") -> None:
         for name in names:
@@ -91,6 +98,14 @@ class Desk:
     def tick(self, now: float = 0.0) -> None:
         self.scribe.receive_tick(now, 1000.0 + now)
         self.threads.run()
+
+
+def finish(scribe: Scribe) -> int:
+    """Write the last; what could not be written."""
+    left: list[int] = []
+    scribe.finish(0.0, 0.0, left.append)
+    (unwritten,) = left
+    return unwritten
 
 
 def read(path: Path) -> dict[bytes, bytes]:
@@ -186,7 +201,7 @@ def test_a_log_grown_to_several_times_the_store_is_written_once_more_in_portions
 def test_the_last_batch_is_written_before_the_process_stops(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "j", batch_records=2)
     desk.put("a", "b", "c")
-    assert desk.scribe.finish(0.0, 0.0) == 0
+    assert finish(desk.scribe) == 0
     desk.journal.close()
     assert set(read(tmp_path / "j")) == {b"a", b"b", b"c"}
 
@@ -196,7 +211,7 @@ def test_what_the_last_batch_could_not_save_is_said(tmp_path: Path) -> None:
     desk.journal.close()
     desk.journal.most_pages = 3
     desk.put("a", value=b"1" * 20_000)
-    assert desk.scribe.finish(0.0, 0.0) == 1
+    assert finish(desk.scribe) == 1
     assert desk.log.heard == ["failed full 1"]
 
 
@@ -205,7 +220,7 @@ def test_a_node_whose_journal_could_not_be_opened_begins_it_as_soon_as_it_can(tm
     store = Store([Timed()])
     journal = Journal(str(place / "j"))
     threads, log = Threads(), Log()
-    scribe = Scribe(store, journal, threads, log)
+    scribe = Scribe(store, FileBook(journal, threads), log)
     store.put("timed", b"a", b"60", 0.0)
     scribe.receive_tick(0.0, 0.0)
     threads.run()
@@ -248,7 +263,7 @@ def test_lifetimes_go_on_from_where_they_were(tmp_path: Path) -> None:
     """Written at 500 on a clock that is gone, lapsing at 800; 100 s later by the wall we start, our clock at 20."""
     journal = make_journal(tmp_path / "j", Batch([Row("timed", b"a", b"800")], 500.0, 10_000.0))
     store, clock = Store([Timed()]), HybridClock()
-    assert restore(journal, store, clock, 20.0, 10_100.0) == Restored(1, 0)
+    assert restore(journal.replay(), store, clock, 20.0, 10_100.0) == Restored(1, 0)
     assert store.get("timed", b"a") == b"220"  # 200 s are left
     assert store.unwritten == 0
     assert clock.last == 77
@@ -258,14 +273,14 @@ def test_lifetimes_go_on_from_where_they_were(tmp_path: Path) -> None:
 def test_a_wall_clock_that_was_set_back_kills_nothing(tmp_path: Path) -> None:
     journal = make_journal(tmp_path / "j", Batch([Row("timed", b"a", b"800")], 500.0, 10_000.0))
     store = Store([Timed()])
-    restore(journal, store, HybridClock(), 20.0, 9_000.0)
+    restore(journal.replay(), store, HybridClock(), 20.0, 9_000.0)
     assert store.get("timed", b"a") == b"320"
     journal.close()
 
 
 def test_records_of_a_kind_that_is_not_ours_are_counted_and_left(tmp_path: Path) -> None:
     journal = make_journal(tmp_path / "j", Batch([Row("other", b"a", b"1")], 1.0, 1.0))
-    assert restore(journal, Store([Timed()]), HybridClock(), 1.0, 1.0) == Restored(0, 1)
+    assert restore(journal.replay(), Store([Timed()]), HybridClock(), 1.0, 1.0) == Restored(0, 1)
     journal.close()
 
 
@@ -273,6 +288,18 @@ def test_a_record_that_cannot_be_read_does_not_stop_the_start(tmp_path: Path) ->
     rows = [Row("timed", b"a", b"800"), Row("timed", b"b", b"what is this"), Row("timed", b"c", b"900")]
     journal = make_journal(tmp_path / "j", Batch(rows, 1.0, 1.0))
     store = Store([Timed()])
-    assert restore(journal, store, HybridClock(), 1.0, 1.0) == Restored(2, 0, 1)
+    assert restore(journal.replay(), store, HybridClock(), 1.0, 1.0) == Restored(2, 0, 1)
     assert store.keys("timed") == [b"c", b"a"]
+    journal.close()
+
+
+def test_what_was_dropped_because_others_hold_it_does_not_come_back(tmp_path: Path) -> None:
+    journal = make_journal(
+        tmp_path / "j",
+        Batch([Row("timed", b"a", b"800"), Row("timed", b"b", b"800")], 1.0, 1.0),
+        Batch([Row("timed", b"a", b"")], 2.0, 2.0),
+    )
+    store = Store([Timed()])
+    assert restore(journal.replay(), store, HybridClock(), 2.0, 2.0) == Restored(1, 0)
+    assert store.keys("timed") == [b"b"]
     journal.close()
