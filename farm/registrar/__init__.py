@@ -4,6 +4,7 @@ A REGISTER ends here. Read in this order:
 
 - `record.py`     the record of an address-of-record, as values
 - `binding.py`    what such records come to: bindings that merge, lapse and stay removed
+- `content.py`    what of a record replicas compare, and what they refuse of each other
 - `asked.py`      what a REGISTER asks for, read once
 - `registrar.py`  §10.3 step by step, with Path (RFC 3327), Service-Route (RFC 3608) and instances (RFC 5626 §6)
 - `location.py`   finding, changing and listing those records in the store
