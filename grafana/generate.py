@@ -9,243 +9,22 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from farm.metrics import Metrics
+from grafana.overlay_and_churn import OVERLAY_AND_CHURN
+from grafana.panels import Dashboard, Panel
+from grafana.sip_traffic import SIP_TRAFFIC
 
 FOLDER: Final = Path(__file__).parent / "dashboards"
 SELECT: Final = 'job=~"$job",instance=~"$instance"'
-CREDENTIALS: Final = (
-    "no-credentials|wrong-password|unknown-user|stale-nonce|foreign-nonce|replayed-nonce|forgotten-nonce|banned"
-)
 _WIDTH: Final = 8
 _HEIGHT: Final = 8
 _METRIC: Final = re.compile(r"\b(?:sipfarm|process)_[a-z_]+")
 _SUFFIXES: Final = ("_bucket", "_sum", "_count")
 
 
-class Query(NamedTuple):
-    """One line of a panel: PromQL, in which `@` stands for the selection by job and instance, and its legend."""
-
-    expression: str
-    legend: str
-
-
-class Panel(NamedTuple):
-    """One graph. `unit` is Grafana's name of it."""
-
-    title: str
-    unit: str
-    description: str
-    queries: tuple[Query, ...]
-
-
-class Dashboard(NamedTuple):
-    """A file of its own: rows of panels under titles."""
-
-    uid: str
-    title: str
-    rows: tuple[tuple[str, tuple[Panel, ...]], ...]
-
-
-def rate(metric: str, labels: str = "", by: str = "") -> str:
-    """The sum of a counter's rates over the instances."""
-    grouping = f" by ({by})" if by else ""
-    return f"sum{grouping} (rate({metric}{{@{',' + labels if labels else ''}}}[$__rate_interval]))"
-
-
-def quantile(share: float, metric: str, labels: str = "") -> str:
-    """A quantile of a histogram over the instances."""
-    return f"histogram_quantile({share:g}, {rate(metric + '_bucket', labels, 'le')})"
-
-
-SIP_TRAFFIC: Final = Dashboard(
-    "sipfarm-sip-traffic",
-    "sipfarm: SIP traffic",
-    (
-        (
-            "Traffic",
-            (
-                Panel(
-                    "Call attempts",
-                    "reqps",
-                    "INVITEs that arrived, retransmissions not counted.",
-                    (Query(rate("sipfarm_sip_requests_total", 'method="INVITE",direction="in"'), "INVITE"),),
-                ),
-                Panel(
-                    "Requests in, by method",
-                    "reqps",
-                    "All requests that arrived.",
-                    (Query(rate("sipfarm_sip_requests_total", 'direction="in"', "method"), "{{method}}"),),
-                ),
-                Panel(
-                    "Responses out, by class",
-                    "reqps",
-                    "What callers and registering devices were answered.",
-                    (Query(rate("sipfarm_sip_responses_total", 'direction="out"', "class"), "{{class}}"),),
-                ),
-                Panel(
-                    "Transactions alive",
-                    "short",
-                    "By type of RFC 3261 section 17; a type that only grows does not end.",
-                    (Query("sum by (type) (sipfarm_sip_transactions{@})", "{{type}}"),),
-                ),
-                Panel(
-                    "Retransmissions",
-                    "reqps",
-                    "Received: peers did not hear us in time. Sent: we did not hear them.",
-                    (Query(rate("sipfarm_sip_retransmissions_total", by="direction"), "{{direction}}"),),
-                ),
-                Panel(
-                    "Rejected, the ten commonest reasons",
-                    "reqps",
-                    "Messages refused or dropped; the log names the source of each reason.",
-                    (Query(f"topk(10, {rate('sipfarm_sip_rejected_total', by='reason')})", "{{reason}}"),),
-                ),
-            ),
-        ),
-        (
-            "Quality",
-            (
-                Panel(
-                    "Session establishment ratio",
-                    "percentunit",
-                    "RFC 6076 section 4.6: INVITEs answered 2xx over those with a final answer other than 3xx.",
-                    (
-                        Query(
-                            rate("sipfarm_sip_responses_total", 'method="INVITE",direction="out",class="2xx"')
-                            + " / "
-                            + rate("sipfarm_sip_responses_total", 'method="INVITE",direction="out",class!~"1xx|3xx"'),
-                            "SER",
-                        ),
-                    ),
-                ),
-                Panel(
-                    "Failures as a share of final answers",
-                    "percentunit",
-                    "4xx, 5xx and 6xx among the final answers to INVITE.",
-                    (
-                        Query(
-                            rate(
-                                "sipfarm_sip_responses_total",
-                                'method="INVITE",direction="out",class=~"[456]xx"',
-                                "class",
-                            )
-                            + " / ignoring(class) group_left "
-                            + rate("sipfarm_sip_responses_total", 'method="INVITE",direction="out",class!="1xx"'),
-                            "{{class}}",
-                        ),
-                    ),
-                ),
-                Panel(
-                    "Added set-up time",
-                    "s",
-                    "From the INVITE in to the INVITE out: what this element adds to a call's set-up.",
-                    (
-                        Query(quantile(0.5, "sipfarm_sip_setup_added_seconds"), "p50"),
-                        Query(quantile(0.99, "sipfarm_sip_setup_added_seconds"), "p99"),
-                    ),
-                ),
-                Panel(
-                    "Request delay of what is not a call",
-                    "s",
-                    "From a request out to its final response in (RFC 6076 section 4.1 gives it for REGISTER).",
-                    (
-                        Query(quantile(0.5, "sipfarm_sip_request_delay_seconds", 'method!="INVITE"'), "p50"),
-                        Query(quantile(0.95, "sipfarm_sip_request_delay_seconds", 'method!="INVITE"'), "p95"),
-                    ),
-                ),
-                Panel(
-                    "Timeouts",
-                    "reqps",
-                    "B and F: no answer came. H: no ACK came. C: it rang too long.",
-                    (Query(rate("sipfarm_sip_timeouts_total", by="timer"), "timer {{timer}}"),),
-                ),
-                Panel(
-                    "Fail-over and gateways down",
-                    "short",
-                    "Requests a second that went on to their next server, and targets that answer no probe.",
-                    (
-                        Query(rate("sipfarm_sip_failovers_total", by="reason"), "{{reason}}"),
-                        Query("sum(1 - sipfarm_gateway_up{@})", "gateways down"),
-                    ),
-                ),
-            ),
-        ),
-        (
-            "Registrations",
-            (
-                Panel(
-                    "Registrations",
-                    "short",
-                    "Bindings alive.",
-                    (Query("sum(sipfarm_registrations{@})", "bindings"),),
-                ),
-                Panel(
-                    "REGISTER, by outcome",
-                    "reqps",
-                    "Refused ones were wrong or forbidden; failed ones are our fault.",
-                    (Query(rate("sipfarm_registrations_total", by="result"), "{{result}}"),),
-                ),
-                Panel(
-                    "Credentials refused, by reason",
-                    "reqps",
-                    "No credentials and stale nonces are a phone's daily life; wrong passwords and replays are not.",
-                    (Query(rate("sipfarm_sip_rejected_total", f'reason=~"{CREDENTIALS}"', "reason"), "{{reason}}"),),
-                ),
-            ),
-        ),
-        (
-            "Node",
-            (
-                Panel(
-                    "Processor",
-                    "percentunit",
-                    "Share of one core; a node uses one at most.",
-                    (Query("rate(process_cpu_seconds_total{@}[$__rate_interval])", "{{instance}}"),),
-                ),
-                Panel(
-                    "Memory",
-                    "bytes",
-                    "Resident memory of the process.",
-                    (Query("process_resident_memory_bytes{@}", "{{instance}}"),),
-                ),
-                Panel(
-                    "Event loop lag",
-                    "s",
-                    "How late timers run: the queue inside the process. Above 100 ms peers retransmit.",
-                    (Query(quantile(0.99, "sipfarm_event_loop_lag_seconds"), "p99"),),
-                ),
-                Panel(
-                    "Flows",
-                    "short",
-                    "Open connections, and for UDP the listeners.",
-                    (Query("sum by (transport) (sipfarm_flows{@})", "{{transport}}"),),
-                ),
-                Panel(
-                    "DNS",
-                    "s",
-                    "Time of one question, and questions that failed.",
-                    (
-                        Query(quantile(0.95, "sipfarm_resolver_seconds"), "p95"),
-                        Query(rate("sipfarm_resolver_seconds_count", 'result=~"failed|timeout"'), "failed a second"),
-                    ),
-                ),
-                Panel(
-                    "Journal",
-                    "short",
-                    "Changes that wait for the disk, and operations that failed: both belong near zero.",
-                    (
-                        Query("sum(sipfarm_journal_pending{@})", "waiting"),
-                        Query(rate("sipfarm_journal_errors_total"), "errors a second"),
-                    ),
-                ),
-            ),
-        ),
-    ),
-)
-
-DASHBOARDS: Final = {"sip-traffic.json": SIP_TRAFFIC}
+DASHBOARDS: Final = {"overlay-and-churn.json": OVERLAY_AND_CHURN, "sip-traffic.json": SIP_TRAFFIC}
 
 
 def make_dashboard(dashboard: Dashboard) -> str:
@@ -288,7 +67,10 @@ def _make_panel(panel: Panel, number: int, grid: dict[str, int]) -> dict[str, An
         "description": panel.description,
         "datasource": datasource,
         "gridPos": grid,
-        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+        "fieldConfig": {
+            "defaults": {"unit": panel.unit} if panel.signed else {"unit": panel.unit, "min": 0},
+            "overrides": [],
+        },
         "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
         "targets": [
             {

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from grafana.generate import DASHBOARDS, FOLDER, Dashboard, Panel, Query, make_dashboard
+from grafana.generate import DASHBOARDS, FOLDER, make_dashboard
+from grafana.panels import Dashboard, Panel, Query
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
