@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.live_farm import LiveFarm
 from tests.support.loopback import reserve_addresses
 from tests.support.nodes import Nodes
 
@@ -36,3 +38,21 @@ def nodes(tmp_path: Path, hosts: Callable[[int], list[str]]) -> Iterator[Nodes]:
     finally:
         complaints = started.stop()
     assert not complaints, "\n".join(complaints)
+
+
+@pytest.fixture
+def make_farm(nodes: Nodes, hosts: Callable[[int], list[str]], tmp_path: Path) -> Iterator[Callable[..., LiveFarm]]:
+    """Make a farm of three nodes, or of that many; at the end none that runs may have met an unexpected error."""
+    made: list[LiveFarm] = []
+
+    def make(size: int = 3, **options: Any) -> LiveFarm:
+        made.append(LiveFarm(nodes, hosts(size), tmp_path, **options))
+        return made[-1]
+
+    try:
+        yield make
+        for farm in made:
+            farm.check()
+    finally:
+        for farm in made:
+            farm.stop_all()

@@ -100,11 +100,13 @@ class NodeProgram(Program):
 
 
 class Nodes:
-    """The nodes of one test, with their files below `directory`; `make_host` gives each an address."""
+    """The nodes of one test, with their files below `directory`; `make_host` gives each an address, and `commands` is
+    as for `NodeProgram`."""
 
-    def __init__(self, directory: Path, make_host: Callable[[], str]) -> None:
+    def __init__(self, directory: Path, make_host: Callable[[], str], *, commands: Path | None = None) -> None:
         self._directory = directory
         self._make_host = make_host
+        self._commands = commands
         self._started: list[NodeProgram] = []
 
     def start(
@@ -136,7 +138,14 @@ class Nodes:
 
     def start_again(self, config: Path, host: str, *, wrapper: Sequence[str] = (), wait: bool = True) -> NodeProgram:
         """Start a node with a configuration that is there already, after a stop or a kill."""
-        node = NodeProgram(config, config.parent / "node.log", sip=(host, 5060), http=(host, 9464), wrapper=wrapper)
+        node = NodeProgram(
+            config,
+            config.parent / "node.log",
+            sip=(host, 5060),
+            http=(host, 9464),
+            wrapper=wrapper,
+            commands=self._commands,
+        )
         self._started.append(node)
         if wait:
             node.wait_ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -13,7 +14,11 @@ def need(*programs: str) -> None:
     missing = [program for program in programs if shutil.which(program) is None]
     if not missing:
         return
-    reason = f"not installed: {', '.join(missing)} (tests/live/packages.txt names the Debian packages)"
+    give_up(f"not installed: {', '.join(missing)} (tests/live/packages.txt names the Debian packages)")
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skip the test, or fail it when the environment says `CI=true`."""
     if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
