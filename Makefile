@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 
 COMPILED := .venv-compiled
 
-.PHONY: run test lint bench compiled fuzz docs clean
+.PHONY: run test lint bench compiled fuzz simulate docs clean
 
 run: $(READY)
 	@exec $(BIN)/sipfarm demo
@@ -33,6 +33,11 @@ compiled: $(COMPILED)/ready
 
 fuzz: $(READY)
 	@$(BIN)/python -m pytest tests/fuzz
+
+# Seeds of the overlay's simulator, `make simulate SEEDS=0-5000 PLAN=partition`; docs/simulation.md says what they do.
+SEEDS ?= 0-999
+simulate: $(READY)
+	@$(BIN)/python -m tests.support.simulate $(SEEDS) --plan "$(PLAN)" --nodes $(or $(NODES),0)
 
 # What is generated from the code: the page of settings and the dashboards.
 docs: $(READY)

@@ -2,10 +2,12 @@
 
 Read in this order:
 
-- `control.py`   the orders of the console, carried out on a node, and the port that a node fills
-- `http.py` *    the listeners: metrics and health on a TCP address, orders on a UNIX socket
-- `client.py`    the console's end of that socket
-- `cli.py`       the commands: arguments in, lines or JSON and an exit code out
-- `progress.py`  how far a long command is
-- `demo.py`      a throw-away farm of child processes
+- `control.py`      the orders of the console, carried out on a node, and the port that a node fills
+- `http.py` *       the listeners: metrics and health on a TCP address, orders on a UNIX socket
+- `client.py`       the console's end of that socket
+- `cli.py`          the commands: arguments in, lines or JSON and an exit code out
+- `overlay_cli.py`  the commands about the farm as a whole
+- `ca_cli.py`       `sipfarm ca`: the authority that admits nodes
+- `progress.py`     how far a long command is
+- `demo.py`         a throw-away farm of child processes
 """

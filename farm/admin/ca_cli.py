@@ -155,7 +155,10 @@ def _hand_out(options: argparse.Namespace, shell: Shell, record: bytes, answer: 
     path = os.path.join(options.dir, CONFIG_NAME)
     answer = {**answer, "file": path}
     if not options.config:
-        shell.show({**answer, "handed_out": False}, [*lines, f"{path}: hand it to one running node with -c node.toml"])
+        hint = (
+            f"{path}: hand it to one running node with -c node.toml, or copy it into an identity and reload that node"
+        )
+        shell.show({**answer, "handed_out": False}, [*lines, hint])
         return _DONE
     try:
         shell.order(ORDER, {"record": base64.b64encode(record).decode()})
@@ -188,7 +191,7 @@ def _node_answer(node: EnrolledNode) -> Answer:
 def _line(node: EnrolledNode, wall: float) -> str:
     state = "denied" if node.denied else "expired" if node.not_after < wall else "until"
     rest = "" if node.denied else f" {_date(node.not_after)}"
-    return f"{node.name}  {node.node_id[:16]}…  {node.zone or '-'}  {','.join(node.roles)}  {state}{rest}"
+    return f"{node.name}  {node.node_id[:16]}…  {node.zone or '-'}  {','.join(sorted(node.roles))}  {state}{rest}"
 
 
 def _config_answer(config: OverlayConfig) -> Answer:

@@ -13,6 +13,7 @@ import getpass
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -20,6 +21,7 @@ from typing import Final, Protocol, TextIO
 
 import msgspec
 
+from farm.admin import ca_cli, overlay_cli
 from farm.admin.client import NotRunning, SocketClient
 from farm.admin.control import ROWS_AT_ONCE, Answer, Control, Fields, Offline, OrderError
 from farm.admin.demo import DemoError, DemoSettings, run_demo
@@ -181,7 +183,7 @@ def make_parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
 
     demo = commands.add_parser("demo", parents=[common], help="run a throw-away farm on this machine")
-    demo.add_argument("--nodes", type=int, default=1, help="how many nodes (1)")
+    demo.add_argument("--nodes", type=int, default=3, help="how many nodes (3)")
     demo.add_argument("--dir", metavar="DIR", help="where configurations, logs and stores go (a temporary directory)")
     demo.add_argument("--domain", default="example.com", help="the SIP domain (example.com)")
     demo.add_argument("--users", type=int, default=100, metavar="N", help="users 1000, 1001, … (100)")
@@ -234,6 +236,8 @@ def make_parser() -> argparse.ArgumentParser:
     bans = commands.add_parser("bans", parents=[common], help="banned addresses")
     bans.add_argument("--lift", metavar="ADDRESS", help="lift one ban")
     bans.set_defaults(command=_bans)
+    overlay_cli.add_commands(commands, common)
+    ca_cli.add_commands(commands, common, _ca)
     return parser
 
 
@@ -250,6 +254,10 @@ def _check(console: Console, options: argparse.Namespace) -> int:
 def _demo(console: Console, options: argparse.Namespace) -> int:
     settings = DemoSettings(options.nodes, options.dir, options.domain, options.users, options.open)
     return run_demo(settings, console.stdout)
+
+
+def _ca(console: Console, options: argparse.Namespace) -> int:
+    return ca_cli.run(options, console, time.time())
 
 
 def _add_user(console: Console, options: argparse.Namespace) -> int:
@@ -360,6 +368,8 @@ def _status(console: Console, options: argparse.Namespace) -> int:
     for name, value in answer.items():
         if name == "problems":
             lines.extend(f"problem: {problem}" for problem in _list(answer, name))
+        elif name == "overlay" and isinstance(value, dict):
+            lines.extend(overlay_cli.describe_overlay(value))
         else:
             lines.append(f"{name.replace('_', ' ')}: {_phrase(value)}")
     console.show(answer, lines)
@@ -372,7 +382,7 @@ def _locate(console: Console, options: argparse.Namespace) -> int:
     lines = [_describe(contact) for contact in contacts]
     if not contacts:
         lines = [f"{answer['aor']}: {'not registered' if answer['known'] else 'no such user'}"]
-    console.show(answer, lines)
+    console.show(answer, [*lines, *overlay_cli.describe_owners(answer)])
     return DONE if contacts else FAILED
 
 

@@ -8,6 +8,8 @@ What is wrong with an order is an `OrderError`, whose text is the line for whoev
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -19,6 +21,7 @@ Answer = dict[str, object]
 Fields = Mapping[str, object]
 
 ROWS_AT_ONCE: Final = 500
+_NODE_ID: Final = re.compile("[0-9a-fA-F]{64}")
 _FAILURES: Final = {Change.EXISTS: "exists already", Change.UNKNOWN: "is no user"}
 
 
@@ -39,7 +42,8 @@ class Node(Offline, Protocol):
     """A running node, as the console sees it. Values are simple: text, numbers, booleans, lists and dicts of them."""
 
     def ready(self) -> bool:
-        """Whether it serves: listens, and has read its journal."""
+        """Whether traffic may be sent here: it listens, has read its journal, is in step with the other nodes, and is
+        not being drained."""
 
     def problems(self) -> list[str]:
         """What is wrong at present, a sentence each: a journal that cannot be written, a gateway that is down."""
@@ -49,10 +53,43 @@ class Node(Offline, Protocol):
 
     def find_bindings(self, aor: str, now: float) -> list[Answer] | Awaitable[list[Answer] | None] | None:
         """The live bindings of a canonical address-of-record, best q first: `contact`, `q`, `expires_in` (seconds),
-        `call_id`, `path`, `received`, `instance`, `user_agent` where there is one. None: no such record."""
+        `call_id`, `path`, `received`, `node` (that took it), `instance`, `user_agent` where there is one. None: no such
+        record."""
 
     def remove_bindings(self, aor: str, now: float) -> int | Awaitable[int]:
         """Remove all bindings of it, as `Contact: *` would; answers how many there were."""
+
+    def overlay_status(self) -> Answer:
+        """The node among others; {} when it has no overlay. In order: `node_id` (hex), `overlay` (its name), `state`,
+        `draining`, `members` (count by state), `synchronised`, `progress` (0 to 1), `underreplicated` (partitions),
+        `clock_offset` (seconds), `certificate_expires_in` (seconds), `config_sequence`."""
+
+    def members(self) -> list[Answer]:
+        """All nodes that it knows, itself first: `name`, `node_id`, `address` (`HOST:PORT`), `zone`, `roles` (list),
+        `state`, `since` (seconds in that state), `rtt` (seconds, None when not known), `self`."""
+
+    def owners(self, key: str, now: float) -> list[Answer] | Awaitable[list[Answer]]:
+        """Who has the record of a canonical address-of-record: for each owner `name`, `node_id`, `standing` (`owner`,
+        `unsettled`, `stranger`, or `silent` when it did not answer), `version` (hex, "" for no record), `size`."""
+
+    def partition(self, key: str) -> int:
+        """The partition of that key."""
+
+    def trace(self, key: str, now: float) -> Awaitable[list[Answer]]:
+        """Look the nodes nearest to a key up, past all that is known already: for each call in the order made `hop`
+        (1 for those known at first), `name`, `node_id`, `address`, `seconds`, `answer` (`nodes`, or why there is
+        none), `nodes` (how many it told of), `nearest` (hex digits, of the nearest one that it told of). A key of 64
+        hex digits is a Node-ID."""
+
+    def drain(self) -> None:
+        """Serve to the end what runs, take nothing new, and hand over all records. Stays so until `undrain`."""
+
+    def undrain(self) -> None:
+        """Serve again."""
+
+    def new_config(self, packed: bytes) -> Answer:
+        """Take a signed configuration of the overlay and tell the others; answers its `sequence`, and whether it is
+        `new` here. Raises OrderError for one that is not from our authority."""
 
     def bans(self, now: float) -> Sequence[Ban]:
         """The addresses that are banned."""
@@ -102,7 +139,8 @@ class Control:
 
     async def list_users(self, fields: Fields) -> Answer:
         """All users."""
-        return {"users": [{"aor": user.aor, "disabled": user.disabled} for user in self._users.entries(self._now())]}
+        users = await self._users.entries(self._now())
+        return {"users": [{"aor": user.aor, "disabled": user.disabled} for user in users]}
 
     async def import_users(self, fields: Fields) -> Answer:
         """`rows` of [line, user, domain, password], at most 500: add or change users; answers counts and bad rows."""
@@ -111,7 +149,7 @@ class Control:
             raise OrderError(f"rows must be a list of at most {ROWS_AT_ONCE}")
         counts = {Change.ADDED: 0, Change.CHANGED: 0}
         bad: list[Answer] = []
-        async for done in self._users.import_rows([_row(row) for row in rows], self._now()):
+        async for done in self._users.import_rows([_row(row) for row in rows], self._now):
             if isinstance(done, Imported):
                 counts[done.change] += 1
             else:
@@ -121,7 +159,48 @@ class Control:
     async def show_status(self, fields: Fields) -> Answer:
         """How the node is."""
         node = self._running()
-        return {**node.status(), "ready": node.ready(), "problems": node.problems()}
+        overlay = node.overlay_status()
+        among = {"overlay": overlay} if overlay else {}
+        return {**node.status(), **among, "ready": node.ready(), "problems": node.problems()}
+
+    async def list_members(self, fields: Fields) -> Answer:
+        """The nodes of the farm as this one sees them."""
+        return {"members": self._in_farm().members()}
+
+    async def look_up(self, fields: Fields) -> Answer:
+        """`key`, an address-of-record or a Node-ID: who owns it; with `trace`, every call on the way there."""
+        node = self._in_farm()
+        key = _text(fields, "key")
+        is_node = _NODE_ID.fullmatch(key) is not None
+        key = key.lower() if is_node else self._users.check(key)[2]
+        answer: Answer = {"key": key}
+        if not is_node:
+            answer["partition"] = node.partition(key)
+            answer["owners"] = await _settled(node.owners(key, self._now()))
+        if is_node or fields.get("trace"):
+            answer["hops"] = await node.trace(key, self._now())
+        return answer
+
+    async def drain(self, fields: Fields) -> Answer:
+        """Take nothing new and hand over what is here."""
+        node = self._running()
+        node.drain()
+        return {"draining": True}
+
+    async def undrain(self, fields: Fields) -> Answer:
+        """Serve again."""
+        node = self._running()
+        node.undrain()
+        return {"draining": False}
+
+    async def take_config(self, fields: Fields) -> Answer:
+        """`record`, in base64: a configuration of the overlay that the authority has signed."""
+        node = self._in_farm()
+        try:
+            packed = base64.b64decode(_text(fields, "record"), validate=True)
+        except ValueError:
+            raise OrderError("record is no base64") from None
+        return node.new_config(packed)
 
     async def show_bindings(self, fields: Fields) -> Answer:
         """`aor`: all that is known of its bindings."""
@@ -135,13 +214,18 @@ class Control:
         return {"aor": aor, "removed": await _settled(self._running().remove_bindings(aor, self._now()))}
 
     async def locate(self, fields: Fields) -> Answer:
-        """`aor`: whether there is such a user, and where a call to it would go."""
+        """`aor`: whether there is such a user, where a call to it would go, and which nodes know that."""
         aor = self._aor(fields)
         found = await _settled(self._running().find_bindings(aor, self._now()))
         user = await _settled(self._users.find(aor, self._now()))
-        keys = ("contact", "q", "received", "path")
+        keys = ("contact", "q", "received", "node", "path")
         contacts = [{key: binding[key] for key in keys if binding.get(key)} for binding in found or []]
-        return {"aor": aor, "known": user is not None or found is not None, "contacts": contacts}
+        answer: Answer = {"aor": aor, "known": user is not None or found is not None, "contacts": contacts}
+        node = self._running()
+        if node.overlay_status():
+            answer["partition"] = node.partition(aor)
+            answer["owners"] = await _settled(node.owners(aor, self._now()))
+        return answer
 
     async def list_bans(self, fields: Fields) -> Answer:
         """The banned addresses."""
@@ -163,6 +247,12 @@ class Control:
             raise OrderError("the node is not running")
         return self._node
 
+    def _in_farm(self) -> Node:
+        node = self._running()
+        if not node.overlay_status():
+            raise OrderError("this node is alone: its configuration has no [overlay] with listen")
+        return node
+
     def _aor(self, fields: Fields) -> str:
         return self._users.check(_text(fields, "aor"))[2]
 
@@ -179,6 +269,11 @@ _ORDERS: Final = {
     "show-bindings": Control.show_bindings,
     "remove-bindings": Control.remove_bindings,
     "locate": Control.locate,
+    "members": Control.list_members,
+    "lookup": Control.look_up,
+    "drain": Control.drain,
+    "undrain": Control.undrain,
+    "new-config": Control.take_config,
     "list-bans": Control.list_bans,
     "lift-ban": Control.lift_ban,
 }

@@ -1,7 +1,10 @@
 """A throw-away farm: real nodes as child processes on loopback, for newcomers, tests and benchmarks.
 
-Node i is host 127.0.0.(10+i): SIP on 5060 over UDP and TCP, HTTP on 9464. `DIR/farm.json` is written once all nodes
-serve and the users are there; everything ends with the command. One node only, until nodes can find each other.
+Node i is host 127.0.0.(10+i): SIP on 5060 over UDP and TCP, other nodes on 7400, HTTP on 9464. They are enrolled by a
+throw-away authority in `DIR/ca`, and find each other by the first two; a single one is a node without an overlay.
+`DIR/farm.json` is written once every node serves and knows all others, and the users are there. A node that ends is
+reported and left so, for whoever tries what happens then: `command` in farm.json starts it again. Everything ends with
+the command, or when its last node has ended.
 
 Decided: the node is started the way operators start it (twistd, a file), never in this process, so that whoever tries
 the demo has tried the product.
@@ -12,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import http.client
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -26,16 +30,24 @@ from typing import Final, NamedTuple, TextIO
 
 from farm.admin.client import NotRunning, SocketClient
 from farm.admin.control import ROWS_AT_ONCE, OrderError
+from farm.security.authority import Authority, AuthorityError, make_authority
+from farm.security.certificate import ROLES
+from farm.security.identity import AUTHORITY_NAME
 
 SIP_PORT: Final = 5060
+PEER_PORT: Final = 7400
 HTTP_PORT: Final = 9464
+MOST_NODES: Final = 200
 FIRST_USER: Final = 1000
 
 START_SECONDS: Final = 30.0
+START_SECONDS_PER_NODE: Final = 5.0
 STOP_SECONDS: Final = 10.0
 LONGEST_SOCKET_PATH: Final = 107
 _PR_SET_PDEATHSIG: Final = 1
 _START: Final = "from twisted.scripts.twistd import run; run()"
+_OVERLAY: Final = "demo"
+_CERTIFICATE_DAYS: Final = 365.0
 
 
 class DemoError(Exception):
@@ -63,7 +75,9 @@ class DemoNode:
         self.log = self.directory / "node.log"
         self.control = str(self.directory / "control.sock")
         self._settings = settings
+        self.node_id: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._ended = False
         if len(self.control) > LONGEST_SOCKET_PATH:
             raise DemoError(f"{self.control}: longer than a UNIX socket's path may be; use a shorter --dir")
 
@@ -71,6 +85,25 @@ class DemoNode:
     def pid(self) -> int:
         """The process's id; 0 before it is started."""
         return self._process.pid if self._process else 0
+
+    @property
+    def command(self) -> list[str]:
+        """What starts it, again too. Its output goes to standard error."""
+        return [sys.executable, "-c", _START, "-n", "--pidfile=", "sipfarm", "-c", str(self.config)]
+
+    def enroll(self, authority: Authority) -> None:
+        """Get an identity, or a new certificate for the one that an earlier farm in this directory has left."""
+        wall = time.time()
+        identity = self.directory / "identity"
+        try:
+            if any(node.name == self.name for node in authority.nodes()):
+                issued = authority.renew(self.name, wall, days=_CERTIFICATE_DAYS, out=str(identity))
+            else:
+                roles = sum(ROLES.values())
+                issued = authority.issue(self.name, "", roles, wall, days=_CERTIFICATE_DAYS, out=str(identity))
+        except AuthorityError as error:
+            raise DemoError(str(error)) from None
+        self.node_id = issued.node.node_id
 
     def write_config(self) -> None:
         """Make the directory and the file."""
@@ -86,6 +119,9 @@ class DemoNode:
             "auth": {"open": settings.open, "algorithms": ["MD5"]},
             "admin": {"http": f"{self.host}:{HTTP_PORT}"},
         }
+        if settings.nodes > 1:
+            seeds = [f"127.0.0.{10 + number}:{PEER_PORT}" for number in (1, 2)]
+            sections["overlay"] = {"listen": f"{self.host}:{PEER_PORT}", "seeds": seeds}
         lines = []
         for section, values in sections.items():
             # JSON's texts, lists and booleans are TOML's too
@@ -94,10 +130,9 @@ class DemoNode:
 
     def start(self) -> None:
         """Start the process; its output goes to the log."""
-        command = [sys.executable, "-c", _START, "-n", "--pidfile=", "sipfarm", "-c", str(self.config)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                command,
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -113,16 +148,38 @@ class DemoNode:
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
         raise DemoError(f"node {self.name} ended with exit code {self._process.returncode}:\n{tail}")
 
+    def is_running(self) -> bool:
+        """Whether its process, as we started it, is still there."""
+        return self._process is not None and self._process.poll() is None
+
+    def find_end(self) -> str:
+        """How it ended, in a line; "" while it runs, and when that was said already."""
+        if self._process is None or self._ended or self._process.poll() is None:
+            return ""
+        self._ended = True
+        again = f"{shlex.join(self.command)} 2>>{shlex.quote(str(self.log))}"
+        return f"node {self.name} ended with exit code {self._process.returncode}; start it again with\n  {again}\n"
+
     def is_ready(self) -> bool:
-        """Whether it says that it serves."""
+        """Whether it says that it serves, and in a farm that it knows all others."""
         connection = http.client.HTTPConnection(self.host, HTTP_PORT, timeout=2)
         try:
             connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
+            if connection.getresponse().status != 200:
+                return False
         except (OSError, http.client.HTTPException):
             return False
         finally:
             connection.close()
+        return self._settings.nodes == 1 or self.count_alive() >= self._settings.nodes
+
+    def count_alive(self) -> int:
+        """How many nodes it knows to be alive."""
+        try:
+            members = SocketClient(self.control).run("members", {})["members"]
+        except (OrderError, NotRunning):
+            return 0
+        return sum(row["state"] == "alive" for row in members) if isinstance(members, list) else 0
 
     def add_users(self) -> None:
         """Users 1000, 1001, … with their names for passwords."""
@@ -151,15 +208,18 @@ class DemoNode:
             self._process.wait()
 
     def describe(self) -> dict[str, object]:
-        """Its entry in farm.json. DNS and Node-IDs come with the overlay; their keys are here already."""
+        """Its entry in farm.json. The zone of the farm is not served yet: `dns_port` is for that."""
         return {
             "name": self.name,
             "host": self.host,
             "sip_port": SIP_PORT,
             "http_port": HTTP_PORT,
             "dns_port": None,
-            "node_id": None,
+            "node_id": self.node_id,
             "pid": self.pid,
+            "config": str(self.config),
+            "log": str(self.log),
+            "command": self.command,
         }
 
 
@@ -169,16 +229,20 @@ class _Stopped(Exception):
 
 def run_demo(settings: DemoSettings, out: TextIO) -> int:
     """Run the farm until SIGINT or SIGTERM; answers the exit code. Raises DemoError when it cannot run, or stops to."""
-    if settings.nodes != 1:
-        raise DemoError(f"--nodes {settings.nodes}: nodes cannot find each other in this version, one is what there is")
+    if not 1 <= settings.nodes <= MOST_NODES:
+        raise DemoError(f"--nodes {settings.nodes}: 1 to {MOST_NODES}")
     if settings.users < 0:
         raise DemoError("--users must not be negative")
     with _signals_raise(), _directory(settings.directory) as directory:
         nodes = [DemoNode(number + 1, directory, settings) for number in range(settings.nodes)]
         for node in nodes:
-            check_ports_free(node.host)
+            check_ports_free(node.host, among_others=settings.nodes > 1)
         farm = directory / "farm.json"
         farm.unlink(missing_ok=True)
+        if settings.nodes > 1:
+            authority = _open_authority(directory / "ca")
+            for node in nodes:
+                node.enroll(authority)
         try:
             _start(nodes, settings)
             _write_whole(farm, json.dumps([node.describe() for node in nodes], indent=1) + "\n")
@@ -186,8 +250,7 @@ def run_demo(settings: DemoSettings, out: TextIO) -> int:
             out.flush()
             while True:
                 time.sleep(0.2)
-                for node in nodes:
-                    node.check_alive()
+                _report_ends(nodes, out)
         except _Stopped:
             return 0
         finally:
@@ -196,13 +259,16 @@ def run_demo(settings: DemoSettings, out: TextIO) -> int:
     return 0
 
 
-def check_ports_free(host: str) -> None:
+def check_ports_free(host: str, *, among_others: bool) -> None:
     """Raise DemoError when one of a node's addresses is taken, naming it."""
-    for kind, word, port in (
+    ports = [
         (socket.SOCK_DGRAM, "UDP", SIP_PORT),
         (socket.SOCK_STREAM, "TCP", SIP_PORT),
         (socket.SOCK_STREAM, "TCP", HTTP_PORT),
-    ):
+    ]
+    if among_others:
+        ports.append((socket.SOCK_STREAM, "TCP", PEER_PORT))
+    for kind, word, port in ports:
         with socket.socket(socket.AF_INET, kind) as trial:
             if kind == socket.SOCK_STREAM:
                 trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -234,7 +300,7 @@ def make_table(nodes: list[DemoNode], settings: DemoSettings) -> str:
     lines += [
         "",
         f"Point a phone at domain {settings.domain}, outbound proxy {first.host}:{SIP_PORT}, {users}.",
-        f"Look after it with: sipfarm status -c {first.config}",
+        f"Look after it with: sipfarm {'status' if len(nodes) == 1 else 'members'} -c {first.config}",
         "Ctrl-C ends it.",
         "",
     ]
@@ -242,19 +308,41 @@ def make_table(nodes: list[DemoNode], settings: DemoSettings) -> str:
 
 
 def _start(nodes: list[DemoNode], settings: DemoSettings) -> None:
-    """Start all, and wait until all serve."""
+    """Start all, and wait until all serve and know each other."""
     for node in nodes:
         node.write_config()
         node.start()
-    deadline = time.monotonic() + START_SECONDS
+    patience = START_SECONDS + START_SECONDS_PER_NODE * len(nodes)
+    deadline = time.monotonic() + patience
     for node in nodes:
         while not node.is_ready():
-            node.check_alive()
+            for one in nodes:
+                one.check_alive()
             if time.monotonic() > deadline:
-                raise DemoError(f"node {node.name} does not serve after {START_SECONDS:g} s; see {node.log}")
-            time.sleep(0.05)
+                raise DemoError(f"node {node.name} does not serve after {patience:g} s; see {node.log}")
+            time.sleep(0.05 * len(nodes))
     if not settings.open:
         nodes[0].add_users()
+
+
+def _report_ends(nodes: list[DemoNode], out: TextIO) -> None:
+    """Say which nodes have ended. Raises DemoError when none is left."""
+    ends = [end for node in nodes if (end := node.find_end())]
+    if ends and not any(node.is_running() for node in nodes):
+        for node in nodes:
+            node.check_alive()
+    out.writelines(ends)
+    out.flush()
+
+
+def _open_authority(directory: Path) -> Authority:
+    """The authority in a directory, made when there is none."""
+    try:
+        if not (directory / AUTHORITY_NAME).exists():
+            make_authority(str(directory), _OVERLAY, time.time())
+        return Authority(str(directory))
+    except AuthorityError as error:
+        raise DemoError(str(error)) from None
 
 
 def _stop(nodes: list[DemoNode]) -> None:

@@ -1,9 +1,9 @@
 """The node's two listeners for operators: pages on a TCP address, orders on a UNIX socket.
 
 Pages: `/metrics` for Prometheus, `/healthz` (200 while the event loop turns, with the problems at present), `/readyz`
-(503 until the node serves) and a plain `/`. No page shows a user, and none changes anything, since whoever reaches the
-address may read it. Orders: `POST /<order>` with a JSON object, on a socket that only the node's user (and root) may
-open; `control.py` carries them out.
+(503 until the node serves, in step with the others, and while it is drained) and a plain `/` with the members. No page
+shows a user, and none changes anything, since whoever reaches the address may read it. Orders: `POST /<order>` with a
+JSON object, on a socket that only the node's user (and root) may open; `control.py` carries them out.
 
 Decided: metrics are rendered in the reactor, which costs 5 ms for 800 series; prometheus_client's own resource does it
 on the thread pool, where gauges would be read while they change.
@@ -157,9 +157,11 @@ class ReadyPage(Resource):
         self._node = node
 
     def render_GET(self, request: Request) -> bytes:
-        """200 or 503, and the same in words."""
+        """200 or 503, and the same in words; in a farm also how far the node is."""
         ready = self._node.ready()
-        return _write_json(request, 200 if ready else 503, {"ready": ready})
+        overlay = self._node.overlay_status()
+        far: Answer = {key: overlay[key] for key in ("state", "synchronised", "progress", "draining") if key in overlay}
+        return _write_json(request, 200 if ready else 503, {"ready": ready, **far})
 
 
 class FrontPage(Resource):
@@ -171,7 +173,7 @@ class FrontPage(Resource):
         self._node = node
 
     def render_GET(self, request: Request) -> bytes:
-        """Name, problems, and where the rest is."""
+        """Name, problems, the members as this node sees them, and where the rest is."""
         _set_type(request, "text/html; charset=utf-8")
         problems = self._node.problems()
         state = "".join(f"<li>{escape(problem)}</li>" for problem in problems) or "<li>nothing is wrong</li>"
@@ -179,8 +181,26 @@ class FrontPage(Resource):
         links = "".join(f'<li><a href="/{page}">/{page}</a></li>' for page in ("metrics", "healthz", "readyz"))
         return (
             f"<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title>"
-            f"<h1>{name}</h1><ul>{state}</ul><ul>{links}</ul></html>\n"
+            f"<h1>{name}</h1><ul>{state}</ul>{_write_members(self._node)}<ul>{links}</ul></html>\n"
         ).encode()
+
+
+_MEMBER_COLUMNS: Final = ("name", "node_id", "address", "zone", "state")
+_MOST_ROWS: Final = 300
+
+
+def _write_members(node: Node) -> str:
+    """A table of the members; nothing for a node without an overlay."""
+    if not node.overlay_status():
+        return ""
+    members = node.members()
+    head = "".join(f"<th>{column.replace('_', '-')}" for column in _MEMBER_COLUMNS)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(member.get(column, ''))[:40])}" for column in _MEMBER_COLUMNS)
+        for member in members[:_MOST_ROWS]
+    )
+    more = f"<p>and {len(members) - _MOST_ROWS} more</p>" if len(members) > _MOST_ROWS else ""
+    return f"<table><tr>{head}{rows}</table>{more}"
 
 
 class OrderPage(Resource):

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
-from farm.admin.control import Answer
+from farm.admin.control import Answer, OrderError
 from farm.security.limits import Ban
 from farm.security.record import Stamp
 from farm.security.users import Users
 
 NOW = 1000.0
+NODE_ID = "00" * 16 + "aa" * 16
+OTHER_ID = "80" + "00" * 31
+
+
+def make_member(
+    name: str, node_id: str, address: str, *, since: float, rtt: float | None, zone: str = "", self: bool = False
+) -> Answer:
+    """A row of `sipfarm members`."""
+    return {
+        "name": name,
+        "node_id": node_id,
+        "address": address,
+        "zone": zone,
+        "roles": ["store", "edge"],
+        "state": "alive",
+        "since": since,
+        "rtt": rtt,
+        "self": self,
+    }
 
 
 class Full(NamedTuple):
@@ -35,7 +53,7 @@ class DictStore:
         self.records[kind, key] = delta
         return delta
 
-    def items(self, kind: str, now: float) -> Iterable[tuple[str, bytes]]:
+    def collect(self, kind: str, now: float) -> list[tuple[str, bytes]]:
         return [(key, packed) for (held, key), packed in self.records.items() if held == kind]
 
 
@@ -51,6 +69,32 @@ class FakeNode:
         self.bindings: dict[str, list[Answer]] = {}
         self.banned: list[Ban] = []
         self.closed = False
+        self.overlay: Answer = {}
+        self.known_members: list[Answer] = []
+        self.owning: dict[str, list[Answer]] = {}
+        self.traced: list[Answer] = []
+        self.draining = False
+        self.configs: list[bytes] = []
+
+    def join(self) -> None:
+        """Be a node of a farm of two."""
+        self.overlay = {
+            "node_id": NODE_ID,
+            "overlay": "farm.example.com",
+            "state": "alive",
+            "draining": False,
+            "members": {"alive": 2, "suspect": 0, "dead": 1},
+            "synchronised": True,
+            "progress": 1.0,
+            "underreplicated": 0,
+            "clock_offset": 0.0123,
+            "certificate_expires_in": 200_000,
+            "config_sequence": 3,
+        }
+        self.known_members = [
+            make_member("n1", NODE_ID, "127.0.0.11:7400", since=90.0, rtt=None, self=True),
+            make_member("n2", OTHER_ID, "127.0.0.12:7400", zone="b", since=4000.0, rtt=0.00042),
+        ]
 
     def _stamp(self) -> Stamp:
         self.changes += 1
@@ -67,6 +111,33 @@ class FakeNode:
 
     def status(self) -> Answer:
         return {"name": "n1", "uptime_seconds": 5, "listeners": ["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060"]}
+
+    def overlay_status(self) -> Answer:
+        return self.overlay
+
+    def members(self) -> list[Answer]:
+        return self.known_members
+
+    def partition(self, key: str) -> int:
+        return len(key)
+
+    async def owners(self, key: str, now: float) -> list[Answer]:
+        return self.owning.get(key, [])
+
+    async def trace(self, key: str, now: float) -> list[Answer]:
+        return [{**hop, "for": key} for hop in self.traced]
+
+    def drain(self) -> None:
+        self.draining = True
+
+    def undrain(self) -> None:
+        self.draining = False
+
+    def new_config(self, packed: bytes) -> Answer:
+        if packed != b"signed":
+            raise OrderError("that is not from our authority")
+        self.configs.append(packed)
+        return {"sequence": 4, "new": True}
 
     def find_bindings(self, aor: str, now: float) -> list[Answer] | None:
         return self.bindings.get(aor)

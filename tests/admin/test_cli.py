@@ -242,9 +242,9 @@ def test_help_is_0_and_names_every_command(terminal: Terminal, capsys: pytest.Ca
         assert command in text
 
 
-def test_more_than_one_demo_node_is_refused_with_a_clear_word(terminal: Terminal) -> None:
-    assert terminal.type("demo", "--nodes", "3") == 1
-    assert terminal.err.startswith("sipfarm: --nodes 3: nodes cannot find each other in this version")
+def test_a_demo_without_nodes_is_refused_in_a_line(terminal: Terminal) -> None:
+    assert terminal.type("demo", "--nodes", "0") == 1
+    assert terminal.err == "sipfarm: --nodes 0: 1 to 200\n"
 
 
 def test_an_order_that_would_have_to_wait_needs_a_running_node() -> None:

@@ -142,3 +142,50 @@ def test_a_node_that_does_not_run_takes_orders_about_users_only(node: FakeNode) 
     assert order(control, "add-user", name="bob", password="x")["change"] == "added"
     for name, fields in (("status", {}), ("locate", {"aor": "bob"}), ("list-bans", {}), ("lift-ban", {"source": "x"})):
         assert refused(control, name, **fields) == "the node is not running"
+
+
+def test_orders_about_the_farm_are_carried_out_by_a_node_that_has_one(node: FakeNode, control: Control) -> None:
+    for name in ("members", "lookup", "new-config"):
+        assert refused(control, name, key="bob", record="") == (
+            "this node is alone: its configuration has no [overlay] with listen"
+        )
+        assert refused(Control(node, None), name) == "the node is not running"
+    assert "overlay" not in order(control, "status")
+    node.join()
+    assert order(control, "members") == {"members": node.known_members}
+    assert order(control, "status")["overlay"] == node.overlay
+
+
+def test_locate_and_lookup_tell_the_owners(node: FakeNode, control: Control) -> None:
+    node.join()
+    aor = "sip:bob@example.com"
+    node.owning[aor] = [{"name": "n1"}]
+    assert order(control, "locate", aor="bob") == {
+        "aor": aor,
+        "known": False,
+        "contacts": [],
+        "partition": len(aor),
+        "owners": [{"name": "n1"}],
+    }
+    assert order(control, "lookup", key="bob") == {"key": aor, "partition": len(aor), "owners": [{"name": "n1"}]}
+    node.traced = [{"hop": 1}]
+    assert order(control, "lookup", key="bob", trace=True)["hops"] == [{"hop": 1, "for": aor}]
+    assert order(control, "lookup", key="AB" * 32) == {"key": "ab" * 32, "hops": [{"hop": 1, "for": "ab" * 32}]}
+    assert refused(control, "lookup") == "key is missing or no text"
+    assert refused(control, "lookup", key="bob@other.test").startswith("'other.test' is none of our domains")
+
+
+def test_a_node_is_drained_and_undrained(node: FakeNode, control: Control) -> None:
+    assert order(control, "drain") == {"draining": True}
+    assert node.draining
+    assert order(control, "undrain") == {"draining": False}
+    assert not node.draining
+
+
+def test_a_signed_configuration_is_handed_to_the_node_and_no_other(node: FakeNode, control: Control) -> None:
+    node.join()
+    assert order(control, "new-config", record="c2lnbmVk") == {"sequence": 4, "new": True}
+    assert node.configs == [b"signed"]
+    assert refused(control, "new-config", record="Zm9yZ2Vk") == "that is not from our authority"
+    assert refused(control, "new-config", record="???") == "record is no base64"
+    assert refused(control, "new-config") == "record is missing or no text"

@@ -190,3 +190,31 @@ class Recorder(MemoryReactor):
         self.unix.append((address, mode, wantPID))
         self.mask = os.umask(0o177)
         return super().listenUNIX(address, factory, backlog, mode, wantPID)
+
+
+def test_readiness_tells_how_far_a_node_of_a_farm_is(node: FakeNode, metrics: Metrics) -> None:
+    assert json.loads(get(node, metrics, "/readyz").body) == {"ready": True}
+    node.join()
+    node.overlay |= {"state": "joining", "synchronised": False, "progress": 0.5}
+    node.is_ready = False
+    reply = get(node, metrics, "/readyz")
+    assert reply.status == 503
+    assert json.loads(reply.body) == {
+        "ready": False,
+        "state": "joining",
+        "synchronised": False,
+        "progress": 0.5,
+        "draining": False,
+    }
+    assert get(node, metrics, "/healthz").status == 200, "a node that is catching up must not be killed"
+
+
+def test_the_front_page_shows_the_members_and_escapes_them(node: FakeNode, metrics: Metrics) -> None:
+    assert b"<table>" not in get(node, metrics, "/").body
+    node.join()
+    node.known_members[1]["zone"] = "<b>"
+    body = get(node, metrics, "/").body
+    assert b"<td>n2<td>8000" in body
+    assert b"<b>" not in body
+    node.known_members *= 200
+    assert b"<p>and 100 more</p>" in get(node, metrics, "/").body
