@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Final
 
-from farm.overlay.ids import PARTITIONS, key_id
+from farm.overlay.ids import PARTITIONS, key_id, partition_of
 
 PRINT_BYTES: Final = 16
 
@@ -61,6 +61,12 @@ class Cells:
             if not cell:
                 cells[partition] = None
         self._digests[partition] ^= change
+
+    def find(self, kind: str, key: bytes) -> int:
+        """The print of a record, 0 when it has none."""
+        cells = self._prints.get(kind)
+        cell = None if cells is None else cells[partition_of(key)]
+        return 0 if cell is None else cell.get(key, 0)
 
     def digest(self, partition: int) -> bytes:
         """16 bytes for all that a partition holds; zeros when that is nothing."""

@@ -6,7 +6,7 @@ since the only copy is ours. With other nodes the overlay's node takes this plac
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from farm.overlay.store import Full, Store
 
@@ -24,9 +24,19 @@ class LocalStore:
         """The merged record, None when there is none."""
         return self._shelves[kind].records.get(key.encode("utf-8", "surrogateescape"))
 
+    def peek(self, kind: str, key: str, now: float) -> bytes | None:
+        """The same: there is no other copy."""
+        return self.get(kind, key, now)
+
     def put(self, kind: str, key: str, delta: bytes, now: float) -> bytes | Full:
         """Merge an update; answers the merged record, or Full when nothing has changed because a limit is reached."""
         return self._store.put(kind, key.encode("utf-8", "surrogateescape"), delta, now)
+
+    def begin_put(
+        self, kind: str, key: str, delta: bytes, done: Callable[[bytes | Full, float], None], now: float
+    ) -> bytes | Full:
+        """The same: nothing is waited for, and `done` is not called."""
+        return self.put(kind, key, delta, now)
 
     def items(self, kind: str, now: float) -> Iterator[tuple[str, bytes]]:
         """Every record of a kind with its name; what is removed while this is read is left out."""
@@ -35,3 +45,7 @@ class LocalStore:
             record = records.get(key)
             if record is not None:
                 yield key.decode("utf-8", "surrogateescape"), record
+
+    def collect(self, kind: str, now: float) -> list[tuple[str, bytes]]:
+        """The same: nobody else has any."""
+        return list(self.items(kind, now))

@@ -114,6 +114,13 @@ class Seeds:
         """Whether there is anybody to look for; without, this is the first node of its overlay."""
         return bool(self._trials) or self._ask_link is not None or any(True for _ in self._all_names())
 
+    @property
+    def all_reached(self) -> bool:
+        """Whether there is nobody left to look for: every address answered, and every name."""
+        if any(not name.answered for name in self._all_names()):
+            return False
+        return all(trial.was_reached for trial in self._trials.values() if trial.origin is not Origin.LINK)
+
     # What the node tells
 
     def change(self, seeds: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from farm.overlay.cells import Cells
+from farm.overlay.cells import Cells, make_print
 from farm.overlay.ids import partition_of
 
 KEYS = [b"user%d" % number for number in range(500)]
@@ -49,3 +49,13 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
     cells.note("toy", b"a", b"")
     cells.note("tin", b"a", b"")
     assert (cells.count(partition), cells.digest(partition), cells.filled()) == (0, bytes(16), [])
+
+
+def test_the_print_of_a_record_is_found_by_its_key_as_long_as_it_is_there() -> None:
+    cells = Cells()
+    assert cells.find("registration", b"bob") == 0
+    cells.note("registration", b"bob", b"content")
+    assert cells.find("registration", b"bob") == make_print("registration", b"bob", b"content")
+    assert cells.find("registration", b"alice") == cells.find("user", b"bob") == 0
+    cells.note("registration", b"bob", b"")
+    assert cells.find("registration", b"bob") == 0

@@ -21,6 +21,7 @@ class Greatest:
 
     name = "credential"
     record_bytes = 4
+    everywhere = False
 
     def merge(self, held: bytes | None, delta: bytes, now: float) -> Became:
         return Became(max(held or b"", delta))
@@ -28,7 +29,13 @@ class Greatest:
     def sweep(self, held: bytes, now: float) -> Became:
         return Became(held)
 
-    def shift(self, record: bytes, seconds: float) -> bytes:
+    def shift(self, record: bytes, seconds: float, now: float = NEVER) -> bytes:
+        return record
+
+    def version(self, record: bytes) -> bytes:
+        return record
+
+    def trace(self, record: bytes, at: float = -NEVER) -> bytes:
         return record
 
     def newest(self, record: bytes) -> int:
@@ -71,3 +78,9 @@ def test_records_that_come_and_go_do_not_disturb_a_reader() -> None:
         names.append(name)
         local.put("credential", f"{name}-more", b"c", 1.0)
     assert names == ["a", "b"]
+
+
+def test_a_list_is_what_is_here() -> None:
+    local = make_local()
+    local.put("credential", "a", b"a", 1.0)
+    assert local.collect("credential", 1.0) == [("a", b"a")]

@@ -496,11 +496,11 @@ class Log:
 class Desk:
     """A node's store, kept in Redis."""
 
-    def __init__(self, site: Site, run: str = "run1") -> None:
+    def __init__(self, site: Site, run: str = "run1", most_untold: int = 100_000) -> None:
         self.site = site
         self.log = Log()
         self.store = Store([Timed()], slot_seconds=1.0)
-        self.store.tell_dropped()
+        self.store.tell_dropped(most_untold)
         self.journal = site.make(run=run)
         self.restored: list[Restored] = []
         now = site.clock.seconds()
@@ -607,9 +607,8 @@ def test_a_slow_redis_has_one_batch_under_way_and_it_counts_as_unwritten(site: S
     assert desk.scribe.lag(site.clock.seconds()) == 1.0
 
 
-def test_keys_dropped_while_redis_is_dead_wait_in_bounded_number(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("farm.overlay.store._UNTOLD", 3)
-    desk = Desk(site)
+def test_keys_dropped_while_redis_is_dead_wait_in_bounded_number(site: Site) -> None:
+    desk = Desk(site, most_untold=3)
     desk.put(*[str(number) for number in range(10)], until=5)
     desk.tick()
     site.redis.kill()
@@ -620,7 +619,7 @@ def test_keys_dropped_while_redis_is_dead_wait_in_bounded_number(site: Site, mon
     site.redis.down = False
     desk.tick(2)
     assert len(desk.kept) == 4
-    again = Desk(site, "run2")
+    again = Desk(site, "run2", most_untold=3)
     assert again.store.unwritten == 3  # a start finds the others
     again.tick()
     assert len(again.kept) == 1

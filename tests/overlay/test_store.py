@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from farm.overlay.store import NEVER, Full, Row, Store
+import pytest
+
+from farm.overlay.ids import key_hash, partition_of
+from farm.overlay.store import KEY_BYTES, NEVER, Full, Row, Store
 
 
 class Became(NamedTuple):
@@ -21,6 +24,7 @@ class Became(NamedTuple):
 class Toy:
     name = "toy"
     record_bytes = 20
+    everywhere = False
 
     def __init__(self) -> None:
         self.swept: list[tuple[bytes, float]] = []
@@ -41,8 +45,14 @@ class Toy:
         dead = b"dead@%d" % (_due(held) + 100)
         return Became(dead, _due(dead), -1, 1)
 
-    def shift(self, record: bytes, seconds: float) -> bytes:
+    def shift(self, record: bytes, seconds: float, now: float = NEVER) -> bytes:
         return record
+
+    def version(self, record: bytes) -> bytes:
+        return record.ljust(16)
+
+    def trace(self, record: bytes, at: float = -NEVER) -> bytes:
+        return b"" if record.startswith(b"dead") and _due(record) <= at else record.partition(b"@")[0]
 
     def newest(self, record: bytes) -> int:
         return 0
@@ -60,6 +70,21 @@ def make_store(**limits: int) -> tuple[Store, Toy]:
 def counts(store: Store) -> tuple[int, int, int]:
     shelf = store.shelves["toy"]
     return (len(shelf.records), shelf.live, shelf.tombstones)
+
+
+def test_records_of_equal_content_have_equal_marks_whether_or_not_cells_are_kept() -> None:
+    store, _ = make_store()
+    other, _ = make_store()
+    other.track()
+    here, there = store.put("toy", b"k", b"a@60", 0.0), other.put("toy", b"k", b"a@70", 0.0)
+    assert isinstance(here, bytes)
+    assert isinstance(there, bytes)
+    mark = store.mark("toy", b"k", here)
+    assert len(mark) == 16
+    assert other.mark("toy", b"k", there) == mark
+    assert other.mark("toy", b"k", here) == mark, "also of what is not held"
+    assert store.mark("toy", b"k", b"b@60") != mark
+    assert store.mark("toy", b"l", here) != mark
 
 
 def test_a_write_answers_the_merged_record() -> None:
@@ -132,6 +157,13 @@ def test_a_full_store_refuses_new_keys_and_takes_updates() -> None:
     assert counts(store) == (1, 1, 0)
 
 
+def test_a_key_that_replicas_would_not_take_from_each_other_is_not_taken_at_all() -> None:
+    store, _ = make_store()
+    assert store.put("toy", b"k" * (KEY_BYTES + 1), b"a@60", 0.0) == Full("record")
+    assert store.put("toy", b"k" * KEY_BYTES, b"a@60", 0.0) == b"a@60"
+    assert len(store) == 1
+
+
 def test_a_record_that_would_be_too_large_stays_as_it_was() -> None:
     store, _ = make_store()
     store.put("toy", b"k", b"a@60", 0.0)
@@ -181,3 +213,121 @@ def test_a_tombstone_made_by_a_sweep_is_written() -> None:
     store.load(Row("toy", b"k", b"a@60"), 0.0)
     store.sweep(65.0)
     assert store.take_unwritten(10) == [Row("toy", b"k", b"dead@160")]
+
+
+def test_a_journal_that_is_a_table_is_told_what_was_dropped() -> None:
+    store, _ = make_store()
+    store.tell_dropped()
+    store.put("toy", b"k", b"a@60", 0.0)
+    store.put("toy", b"l", b"a@9000", 0.0)
+    store.take_unwritten(10)
+    store.sweep(65.0)
+    store.sweep(165.0)
+    assert store.take_unwritten(10) == [Row("toy", b"k", b"")]
+    assert store.unwritten == 0
+
+
+# By partition
+
+
+class Everywhere(Toy):
+    name = "everywhere"
+    everywhere = True
+
+
+PARTITION = partition_of(b"k")
+SAME = [key for number in range(50_000) if partition_of(key := b"%d" % number) == PARTITION][:6]
+
+
+def make_tracked() -> tuple[Store, Toy]:
+    store, toy = make_store()
+    store.track()
+    return store, toy
+
+
+def test_a_lone_node_keeps_no_cells() -> None:
+    store, _ = make_store()
+    store.put("toy", b"k", b"a@60", 0.0)
+    assert store.cells is None
+    with pytest.raises(RuntimeError):
+        store.digest(PARTITION)
+
+
+def test_cells_know_what_was_there_before_and_what_came_changed_and_went() -> None:
+    store, _ = make_store()
+    store.put("toy", b"k", b"a@60", 0.0)
+    store.track()
+    store.track()  # twice is once
+    assert (store.count(PARTITION), store.filled()) == (1, [PARTITION])
+    first = store.digest(PARTITION)
+    store.put("toy", b"k", b"b@60", 0.0)
+    assert store.digest(PARTITION) != first
+    store.sweep(65.0)
+    assert store.count(PARTITION) == 1  # a tombstone
+    store.sweep(200.0)
+    assert (store.count(PARTITION), store.digest(PARTITION), store.filled()) == (0, bytes(16), [])
+
+
+def test_what_comes_from_the_journal_is_in_the_cells_and_times_do_not_count() -> None:
+    one, other = make_tracked()[0], make_tracked()[0]
+    one.load(Row("toy", b"k", b"a@60"), 0.0)
+    other.put("toy", b"k", b"a@90", 0.0)
+    assert one.digest(PARTITION) == other.digest(PARTITION)
+    assert one.partition_keys(PARTITION) == [("toy", b"k")]
+
+
+def test_what_every_node_holds_belongs_to_no_partition() -> None:
+    store = Store([Everywhere()])
+    store.track()
+    store.put("everywhere", b"k", b"a@60", 0.0)
+    assert store.filled() == []
+
+
+def test_keys_are_listed_by_their_hashes_and_found_by_them() -> None:
+    store, _ = make_tracked()
+    for key in SAME:
+        store.put("toy", key, b"a@600", 0.0)
+    hashes = sorted(key_hash("toy", key) for key in SAME)
+    listed = store.key_list(PARTITION, b"", 4, 0.0)
+    assert [hashed for hashed, _ in listed] == hashes[:4]
+    assert [hashed for hashed, _ in store.key_list(PARTITION, hashes[3], 4, 0.0)] == hashes[4:]
+    assert store.hashes(PARTITION, b"") == hashes
+    assert store.hashes(PARTITION, hashes[4]) == hashes[5:]
+    assert store.find(PARTITION, key_hash("toy", SAME[0])) == Row("toy", SAME[0], b"a@600")
+    assert store.find(PARTITION, b"nobody") is None
+    store.put("toy", SAME[0], b"b@600", 0.0)
+    assert dict(store.key_list(PARTITION, b"", 9, 0.0)) != dict(listed)
+    assert store.find(PARTITION, key_hash("toy", SAME[0])) == Row("toy", SAME[0], b"b@600")
+
+
+def test_what_ends_within_20_seconds_is_not_listed() -> None:
+    store, _ = make_tracked()
+    store.put("toy", b"k", b"dead@100", 0.0)
+    assert len(store.key_list(PARTITION, b"", 9, 79.9)) == 1
+    assert store.key_list(PARTITION, b"", 9, 80.0) == []
+    assert store.hashes(PARTITION, b"") == [key_hash("toy", b"k")]  # it is there all the same
+
+
+def test_a_partition_that_others_hold_is_dropped_and_the_journal_told() -> None:
+    store, _ = make_tracked()
+    for key in (*SAME, b"other"):
+        store.put("toy", key, b"a@60", 0.0)
+    store.take_unwritten(100)
+    assert store.drop(PARTITION, 0.0) == 6
+    assert counts(store) == (1, 1, 0)
+    assert store.digest(PARTITION) == bytes(16)
+    rows = store.take_unwritten(100)
+    assert sorted(rows, key=lambda row: row.key) == [Row("toy", key, b"") for key in sorted(SAME)]
+    store.take_back(rows)  # they could not be written
+    assert store.unwritten == 6
+    store.put("toy", SAME[0], b"b@60", 0.0)  # it comes back
+    assert Row("toy", SAME[0], b"b@60") in store.take_unwritten(100)
+    assert store.sweep(65.0) == 2
+
+
+def test_of_what_could_not_be_written_only_what_is_there_or_was_dropped_is_written_again() -> None:
+    store, _ = make_store()
+    store.put("toy", b"k", b"a@60", 0.0)
+    store.take_unwritten(10)
+    store.take_back([Row("toy", b"k", b"old"), Row("toy", b"swept", b"old"), Row("toy", b"dropped", b"")])
+    assert sorted(row.key for row in store.take_unwritten(10)) == [b"dropped", b"k"]

@@ -265,7 +265,7 @@ class Checker:
         """Whether `later` hides `earlier` wherever both are known."""
         if later is earlier:
             return False
-        if earlier.repeated and self._is_forgotten(later, earlier):
+        if (earlier.repeated or earlier.result == "maybe") and self._is_forgotten(later, earlier):
             return False
         if later.call_id == earlier.call_id and STAR not in (later.what, earlier.what):
             return later.cseq > earlier.cseq
@@ -274,12 +274,14 @@ class Checker:
         return later.invoked - earlier.ended > SKEW_SECONDS or not self._is_apart(later, earlier)
 
     def _is_forgotten(self, later: Operation, again: Operation) -> bool:
-        """Whether a star may have come between a request and the repetition of an older one: under its floor nobody
-        remembers a CSeq, so the repetition is a new request."""
+        """Whether a star may have come between a request and the repetition of an older one, or an older one that was
+        not answered and waits in a process that stands still: under a floor nobody remembers a CSeq, so what comes
+        after it is a new request."""
+        until = float("inf") if again.result == "maybe" else again.ended or again.invoked
         return any(
             star.what == STAR
             and star.result != "fail"
-            and star.invoked <= (again.ended or again.invoked)
+            and star.invoked <= until
             and (star.ended is None or star.result != "ok" or star.ended >= later.invoked)
             for star in self._by_aor[again.aor]
         )

@@ -99,6 +99,8 @@ class Station:
         self.links = ProcessLinks(overlay.fabric, process, self.node_id)
         seeds = [f"{each.machine.host}:{each.machine.port}" for each in overlay.stations[:SEEDS]]
         seeds += [f"{host}:{port}" for host, port in machine.disk.seeds]  # as the file of the members last known
+        # What DNS would say: some that run.
+        seeds += [f"{each.machine.host}:{each.machine.port}" for each in overlay.running()[-SEEDS:]]
         rng = random.Random(overlay.rng.getrandbits(64))
         self.node = OverlayNode(
             own, overlay.settings, self.store, self.links,
