@@ -59,7 +59,7 @@ class Pump:
         except Exception:
             self._unexpected.inc()
             _log.failure("a timer failed")
-        following = self.deadlines.next_at()
+        following = self.deadlines.wake_at()
         if following is not None and self._call is None:
             self._wake(following)
 

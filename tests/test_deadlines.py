@@ -283,6 +283,44 @@ def test_a_lane_that_was_added_to_for_now_waits_for_the_next_run_and_may_be_canc
     assert deadlines._heap_cancelled == 0
 
 
+def test_the_shell_is_not_woken_for_every_one_of_many_that_waited_for_long(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    for number in range(100):
+        deadlines.add_after(32.0, number / 1000.0, clockwork.note, number)
+    deadlines.run_due(32.0)
+    assert (deadlines.next_at(), deadlines.wake_at()) == (32.001, 32.05)
+    deadlines.run_due(32.05)
+    assert len(clockwork.ran) == 51
+    assert deadlines.wake_at() == pytest.approx(32.1)
+    deadlines.run_due(32.1)
+    assert (len(clockwork.ran), deadlines.wake_at()) == (100, None)
+
+
+def test_what_waits_for_long_is_on_time_after_a_quiet_moment(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    deadlines.add_after(0.5, 0.0, clockwork.note)
+    deadlines.add_after(0.5, 0.0625, clockwork.note)
+    assert clockwork.woken == [0.5]
+    deadlines.run_due(0.5)
+    assert deadlines.wake_at() == 0.5625
+
+
+def test_what_is_on_the_heap_or_waits_only_briefly_is_on_time_whatever_ran_before(clockwork: Clockwork) -> None:
+    deadlines = clockwork.deadlines
+    deadlines.add_after(32.0, 0.0, clockwork.note)
+    deadlines.add_after(32.0, 0.001, clockwork.note)
+    deadlines.run_due(32.0)
+    short = deadlines.add_after(0.05, 31.98, clockwork.note)
+    heaped = deadlines.add(32.02, clockwork.note)
+    assert deadlines.wake_at() == 32.02
+    deadlines.cancel(heaped)
+    assert deadlines.wake_at() == short.at
+    deadlines.cancel(short)
+    assert deadlines.wake_at() == 32.05
+    deadlines.add(32.01, clockwork.note)
+    assert clockwork.woken[-1] == 32.01
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.sampled_from([0, 1, 5]), st.booleans()), max_size=60),
     st.integers(0, 1000),

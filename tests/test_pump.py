@@ -81,6 +81,21 @@ def test_a_deadline_that_is_over_already_runs_after_a_tick_not_at_once(made: Mad
     assert ran.calls == [(100.01, None)]
 
 
+def test_the_reactor_is_woken_twenty_times_a_second_for_what_was_set_long_before(made: Made) -> None:
+    clock, pump, _ = made
+    ran = Ran(clock)
+    for number in range(100):
+        clock.advance(0.002)
+        pump.deadlines.add_after(32.0, clock.seconds(), ran, number)
+    for _ in range(1000):
+        clock.advance(0.001)
+    assert ran.calls == []
+    for _ in range(32_000):
+        clock.advance(0.001)
+    assert [number for _, number in ran.calls] == list(range(100))
+    assert sorted({at for at, _ in ran.calls}) == pytest.approx([32.002, 32.052, 32.102, 32.152, 32.2], abs=0.003)
+
+
 def test_an_action_may_add_the_next_one(made: Made) -> None:
     clock, pump, _ = made
     times: list[float] = []
