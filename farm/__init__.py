@@ -3,7 +3,7 @@
 Each package's docstring names its files in reading order and the RFC sections they obey. Arrows point down only:
 
     console  tap
-     service  offline  records  pump                            the root: the only files that know everybody
+     service  reports  siblings  member  names  offline  records  pump    the root: the only files that know everybody
       admin  frontend  proxy  registrar  transport  resolve  overlay      siblings: never each other
        transaction  security
         sip
@@ -19,8 +19,12 @@ A. A datagram in, a datagram out (INVITE). `transport/udp`, `sip/parser`, `trans
    best, and up again.
 B. REGISTER. As A to `proxy/proxy`, then `registrar/registrar` (with `security/credentials` and `sip/digest`),
    `registrar/binding` (the merge), `registrar/location`, `overlay/store`, `overlay/journal`, and the 200.
-C. Start and stop. `twisted/plugins/farm_plugin`, `tap` (with `systemd` and `open_files`), `config`, `service` (with
-   `lock`); stopping is the same list backwards. SIGHUP: `tap`, `config`, `changes`, `service`.
+   Among other nodes the record goes to its owners instead: `overlay/shared`, `node`, `writes`, `calls`, `link`; there
+   `link`, `calls`, `serving`, `store`; and back.
+C. A node joins or dies. `overlay/rpc` and `link`, `wire`, `membership` (with `probing`, `gossip`, `suspicion`), `node`,
+   which tells `ownership` (with `owners`) and `upkeep` (with `replication`, `comparison`, `handover`).
+D. Start and stop. `twisted/plugins/farm_plugin`, `tap` (with `systemd` and `open_files`), `config`, `service` (with
+   `lock`), `records`, `member`; stopping is the same list backwards. SIGHUP: `tap`, `config`, `changes`, `service`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from farm.settings import REPEATED, SECTIONS
 
 # Sections of which everything can change, less some keys; and keys that can change in a section that cannot.
 _WHOLE: Final[Mapping[str, frozenset[str]]] = {"limits": frozenset(("receive_buffer_bytes",)), "log": frozenset()}
-_KEYS: Final = frozenset((("auth", "algorithms"), ("auth", "allow_without_qop")))
+_KEYS: Final = frozenset((("auth", "algorithms"), ("auth", "allow_without_qop"), ("overlay", "seeds")))
 
 
 class Merged(NamedTuple):

@@ -32,6 +32,7 @@ from farm.settings import (
     LimitSettings,
     LogSettings,
     NodeSettings,
+    OverlaySettings,
     ProxySettings,
     RegistrarSettings,
     ResolverSettings,
@@ -51,6 +52,7 @@ __all__ = [
     "Listen",
     "LogSettings",
     "NodeSettings",
+    "OverlaySettings",
     "ProxySettings",
     "RegistrarSettings",
     "ResolverSettings",
@@ -81,7 +83,14 @@ _WORDS: Final = {
 _WORD: Final = re.compile(rf"\b({'|'.join(_WORDS)})\b")
 _SECRET: Final = re.compile(r"passw|secret|token|private|ha1")
 _EXPIRES: Final = ("default_expires_seconds", "max_expires_seconds", "min_expires_seconds")
-_PATHS: Final = (("node", "state_dir"), ("auth", "nonce_key_file"), ("admin", "control"), ("log", "file"))
+_PATHS: Final = (
+    ("node", "state_dir"),
+    ("auth", "nonce_key_file"),
+    ("overlay", "identity"),
+    ("store", "redis_password_file"),
+    ("admin", "control"),
+    ("log", "file"),
+)
 _LONGEST_SOCKET_PATH: Final = 107
 _TRANSPORTS: Final = ("udp", "tcp")
 
@@ -296,6 +305,8 @@ def _check(tree: Sources, config: Config) -> Config:
             ipaddress.ip_address(host)
         except ValueError as error:
             raise tree.error(("resolver", "servers", index), str(error)) from None
+    _check_overlay(tree, config.overlay)
+    _check_store(tree, config.store)
     if config.admin.http:
         _check_host_port(tree, ("admin", "http"), config.admin.http, port_needed=True)
     if len(os.fsencode(config.control_path)) > _LONGEST_SOCKET_PATH:
@@ -334,6 +345,61 @@ def _check_node_and_sip(tree: Sources, config: Config) -> None:
         raise tree.error(("sip", "t1_seconds"), f"must not exceed t2_seconds ({sip.t2_seconds:g})")
     if not sip.server_header.isprintable():
         raise tree.error(("sip", "server_header"), "holds a control character")
+
+
+def _check_overlay(tree: Sources, overlay: OverlaySettings) -> None:
+    """What peers dial must be a numeric address, or those whose DNS fails could not dial it; seeds may be names."""
+    if not overlay.listen:
+        for key in ("seeds", "advertise", "dns", "multicast"):
+            if getattr(overlay, key):
+                raise tree.error(("overlay", key), 'is of no use without listen, as in listen = "10.0.0.1:7400"')
+        return
+    _check_host_port(tree, ("overlay", "listen"), overlay.listen, port_needed=True)
+    if overlay.advertise:
+        _check_host_port(tree, ("overlay", "advertise"), overlay.advertise, port_needed=True)
+    key = "advertise" if overlay.advertise else "listen"
+    host, port = parse_host_port(overlay.advertise or overlay.listen)
+    if ipaddress.ip_address(host).is_unspecified:
+        problem = f'"{host}" is no address that peers can dial: set advertise = "HOST:{port}"'
+        raise tree.error(("overlay", key), problem)
+    if overlay.advertise and not port:
+        raise tree.error(("overlay", key), "port 0 cannot be dialled")
+    for index, seed in enumerate(overlay.seeds):
+        _check_server(tree, ("overlay", "seeds", index), seed, 7400)
+    if overlay.dns:
+        _check_domain(tree, ("overlay", "dns"), overlay.dns)
+    if overlay.stand_in_seconds >= overlay.write_seconds:
+        raise tree.error(
+            ("overlay", "stand_in_seconds"), f"must be less than write_seconds ({overlay.write_seconds:g})"
+        )
+
+
+def _check_store(tree: Sources, store: StoreSettings) -> None:
+    """A setting of Redis that is checked even where it is not used is one mistake less on the day it is."""
+    _check_server(tree, ("store", "redis"), store.redis, 6379)
+    for index, sentinel in enumerate(store.redis_sentinels):
+        _check_server(tree, ("store", "redis_sentinels", index), sentinel, 26379)
+    if store.redis_sentinels and not store.redis_master:
+        raise tree.error(("store", "redis_master"), "is empty: the Sentinels are asked by it")
+    for key in ("redis_prefix", "redis_user", "redis_master"):
+        if not getattr(store, key).isprintable():
+            raise tree.error(("store", key), "holds a control character")
+    if store.redis_user and not store.redis_password_file:
+        raise tree.error(("store", "redis_user"), "is of no use without redis_password_file")
+
+
+def _check_server(tree: Sources, path: KeyPath, text: str, usual: int) -> None:
+    """An address or a name, with a port that can be dialled."""
+    try:
+        host, port = parse_host_port(text)
+        if not port:
+            raise ValueError(f'"{text}" lacks a port, as in "{text.removesuffix(":0")}:{usual}"')
+        if ":" in host:
+            ipaddress.IPv6Address(host)
+        elif not _DOMAIN.fullmatch(host):
+            raise ValueError(f'"{host}" is neither an address nor a name')
+    except ValueError as error:
+        raise tree.error(path, str(error)) from None
 
 
 def _check_routing(tree: Sources, config: Config) -> None:

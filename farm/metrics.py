@@ -45,8 +45,21 @@ STATES: Final = tuple(
     )
     for state in states
 )
-KINDS: Final = ("registration", "credential", OTHER)
+KINDS: Final = ("registration", "credential", "config", OTHER)
 ROLES: Final = ("owner", "replica")
+MEMBER_STATES: Final = ("joining", "alive", "suspect", "dead", "left")
+RPCS: Final = (
+    "ping", "ping-request", "find-node", "fetch", "store", "stat", "scan", "digest", "keys", "pull", "push", "diagnose",
+    OTHER,
+)  # fmt: skip
+
+# Why a node was refused, or a frame of one.
+PEER_REASONS: Final = (
+    "no-certificate", "wrong-ca", "wrong-overlay", "expired", "node-id-mismatch", "denied", "wrong-role", "wrong-kind",
+    "foreign-domain", "same-node-id", "version", "handshake", "handshake-timeout", "no-hello", "bad-frame",
+    "bad-message", "oversize-frame", "bad-record", "clock", "too-many-links", "rate", "queue-full", "unknown-node",
+    "bad-contact", "full", OTHER,
+)  # fmt: skip
 
 # Why a message was turned away, as SipError.reason, the transports and the limits name it.
 REASONS: Final = (
@@ -61,8 +74,9 @@ REASONS: Final = (
     "missing-content-length", "missing-cseq", "missing-from", "missing-to", "missing-via", "no-credentials",
     "no-first-message", "no-gateway", "no-transport", "no-user-in-uri", "no-via", "not-registered", "not-sent",
     "not-sip", "not-the-sender", "path-not-supported", "qop-not-offered", "relay-refused", "repeated-contact",
-    "repeated-content-length", "repeated-parameter", "replayed-nonce", "request-rate", "response-not-ours",
+    "repeated-content-length", "repeated-parameter", "replayed-nonce", "request-rate", "response-not-ours", "restoring",
     "several-flows", "short-body", "slow-message", "stale-nonce", "star-without-expires-0", "store-full",
+    "store-unavailable",
     "stray-response", "stun", "third-party", "too-many-bindings", "too-many-connections",
     "too-many-connections-from-source", "too-many-headers", "too-many-hops", "too-many-transactions", "too-many-vias",
     "truncated", "unknown-scheme", "unknown-user", "unlocatable-scheme", "unresolvable", "unsupported", "uri-headers",
@@ -72,7 +86,7 @@ REASONS: Final = (
 
 _DELAYS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ADDED: Final = (0.00025, 0.0005, 0.001, 0.0015, 0.0025, 0.005, 0.008, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
-_LOOKUPS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_LOOKUPS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 _Child = TypeVar("_Child", bound=MetricWrapperBase)
@@ -90,6 +104,8 @@ class Metrics:
         self._declare_sip()
         self._declare_registrar()
         self._declare_transport()
+        self._declare_members()
+        self._declare_replicas()
         self._declare_process()
 
     def render(self) -> bytes:
@@ -238,6 +254,113 @@ class Metrics:
         self.resolver_cache_entries = self._gauge("resolver_cache_entries", "Answers in the cache.")
         self.failed_hops = self._gauge("failed_hops", "Servers that failed lately and are tried last.")
 
+    def _declare_members(self) -> None:
+        self.members = self._gauge(
+            "members", "Nodes of the overlay that this one knows, itself included, by state.", ("state",),
+            make_combinations(MEMBER_STATES),
+        )  # fmt: skip
+        self.membership_transitions = self._counter(
+            "membership_transitions_total",
+            "Changes of a node's state as this one saw them, by what told it.",
+            ("from", "to", "cause"),
+            make_combinations(("none", *MEMBER_STATES), MEMBER_STATES, ("self", "gossip", "probe", "link", "timeout")),
+        )
+        self.churn_rate = self._gauge(
+            "churn_rate_per_hour", "Joins and departures an hour as the table has seen them lately (RFC 7363).",
+            ("kind",), make_combinations(("join", "leave")),
+        )  # fmt: skip
+        self.size_estimate = self._gauge("size_estimate", "Nodes in the overlay, estimated from the nearest ones.")
+        self.links = self._gauge("links", "Open links to other nodes.")
+        self.links_opened = self._counter(
+            "links_opened_total", "Links accepted (in) and made (out).", ("direction",), make_combinations(DIRECTIONS)
+        )
+        self.peer_rejections = self._counter(
+            "peer_rejections_total",
+            "Peers and frames refused on the overlay's port, by reason.",
+            ("reason",),
+            make_combinations(PEER_REASONS),
+        )
+        self.overlay_bytes = self._counter(
+            "overlay_bytes_total",
+            "Bytes of frames to and from other nodes, by what they carry: upkeep, records, or repair.",
+            ("direction", "class"),
+            make_combinations(DIRECTIONS, ("upkeep", "records", "repair")),
+        )
+        self.rpc_seconds = self._histogram(
+            "rpc_seconds", "Time from a call to its answer.", _LOOKUPS, ("type",), make_combinations(RPCS)
+        )
+        self.rpc_timeouts = self._counter(
+            "rpc_timeouts_total", "Calls that were not answered in time.", ("type",), make_combinations(RPCS)
+        )
+        self.lookup_seconds = self._histogram(
+            "lookup_seconds",
+            "Time to find the owners of a key, by outcome.",
+            _LOOKUPS,
+            ("kind", "result"),
+            make_combinations(("node", *KINDS), ("found", "failed")),
+        )
+        self.lookup_hops = self._histogram(
+            "lookup_hops", "Rounds of a lookup; 0 when the table knew.", (0, 1, 2, 3, 4, 5, 6, 8)
+        )
+        self.lookup_rpcs = self._histogram("lookup_rpcs", "Calls of a lookup.", (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32))
+        self.clock_offset = self._gauge(
+            "clock_offset_seconds", "How far this node's wall clock is ahead of its peers' median."
+        )
+        self.certificate_expiry = self._gauge(
+            "certificate_expiry_seconds", "Time until this node's certificate expires; negative afterwards."
+        )
+
+    def _declare_replicas(self) -> None:
+        self.store_seconds = self._histogram(
+            "store_seconds", "Time to write a record to its owners, by kind.", _LOOKUPS, ("kind",),
+            make_combinations(KINDS),
+        )  # fmt: skip
+        self.fetch_seconds = self._histogram(
+            "fetch_seconds", "Time to read a record from its owners, by kind.", _LOOKUPS, ("kind",),
+            make_combinations(KINDS),
+        )  # fmt: skip
+        self.hedges = self._counter(
+            "hedges_total", "Calls made because another was slow, by operation.", ("op",),
+            make_combinations(("fetch", "store", "lookup")),
+        )  # fmt: skip
+        self.quorum_failures = self._counter(
+            "quorum_failures_total", "Operations refused for lack of answers.", ("op",),
+            make_combinations(("fetch", "store")),
+        )  # fmt: skip
+        self.degraded_writes = self._counter(
+            "degraded_writes_total", "Writes acknowledged by fewer owners than the quorum, one other node at least."
+        )
+        self.degraded_reads = self._counter(
+            "degraded_reads_total", "Reads answered from fewer owners than the quorum: something was found."
+        )
+        self.read_repairs = self._counter(
+            "read_repairs_total", "Owners that were sent what a read found newer elsewhere."
+        )
+        self.replica_recall = self._gauge(
+            "replica_recall_ratio", "Share of the owners asked lately that had the record which others had."
+        )
+        self.underreplicated = self._gauge(
+            "underreplicated_partitions",
+            "Partitions owned here, by how many of their other owners are not known to hold the same.",
+            ("missing",),
+            make_combinations(("1", "2", "more")),
+        )
+        self.repair_records = self._counter(
+            "repair_records_total", "Records moved by repair and hand-over.", ("direction",),
+            make_combinations(DIRECTIONS),
+        )  # fmt: skip
+        self.repair_bytes = self._counter(
+            "repair_bytes_total", "Bytes of records moved by repair and hand-over.", ("direction",),
+            make_combinations(DIRECTIONS),
+        )  # fmt: skip
+        self.repair_backlog = self._gauge("repair_backlog", "Comparisons with other owners that are due and waiting.")
+        self.sync_progress = self._gauge(
+            "sync_progress_ratio", "Share of the partitions owned here that have been compared since they came."
+        )
+        self.antientropy_mismatch = self._counter(
+            "antientropy_mismatch_total", "Partitions in which a periodic comparison found a difference."
+        )
+
     def _declare_process(self) -> None:
         self.event_loop_lag = self._histogram(
             "event_loop_lag_seconds", "How late a timer of the event loop ran: the process's own queue.", _LAGS
@@ -246,7 +369,7 @@ class Metrics:
             "unexpected_errors_total",
             "Exceptions that reached an entry point: each is a bug, logged with its trace.",
             ("place",),
-            make_combinations(("transport", "timer", "core", "resolver", "journal", "admin", OTHER)),
+            make_combinations(("transport", "timer", "core", "resolver", "journal", "admin", "overlay", OTHER)),
         )
         self.build_info = self._gauge("build_info", "1, with what runs.", ("version", "python"), ())
 

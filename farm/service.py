@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -21,7 +21,6 @@ from twisted.internet.defer import Deferred, ensureDeferred, inlineCallbacks
 from twisted.logger import Logger, LogLevel
 
 from farm import __version__
-from farm.admin.control import Answer
 from farm.admin.http import AdminListeners
 from farm.changes import merge
 from farm.config import Config, ConfigError
@@ -29,29 +28,35 @@ from farm.deadlines import Deadline
 from farm.frontend.token import Tokens
 from farm.lock import StateLock
 from farm.logs import Fields, Rejections
+from farm.member import Member, read_identity, stamp_node_of
 from farm.metrics import Metrics
+from farm.names import SeedNames
+from farm.overlay.local import LocalStore
+from farm.overlay.shared import SharedStore
 from farm.proxy.admission import Admission
 from farm.proxy.context import Means
 from farm.proxy.domains import Domains
 from farm.proxy.forward import Forwarder
-from farm.proxy.gateways import Gateways, Health
+from farm.proxy.gateways import Gateways
 from farm.proxy.probe import Probe
 from farm.proxy.proxy import Proxy
 from farm.proxy.stateless import Stateless
 from farm.proxy.targets import Targets
 from farm.pump import Pump
 from farm.records import Records
-from farm.registrar.binding import Binding
 from farm.registrar.location import Location
 from farm.registrar.registrar import Registrar
+from farm.reports import Reports
 from farm.resolve.failed import FailedHops
 from farm.resolve.locate import MTU_RESERVE_BYTES, Locator, Reach
 from farm.resolve.resolver import Resolver
 from farm.security.credentials import Authenticator
 from farm.security.keys import read_nonce_keys, read_secret
-from farm.security.limits import Allowed, Ban, SourceLimits
+from farm.security.limits import Allowed, SourceLimits
+from farm.security.overlay_config import ConfigKind
 from farm.security.record import Credential
-from farm.security.users import Users
+from farm.security.users import UserError, Users
+from farm.siblings import Siblings
 from farm.transaction.layer import TransactionLayer
 from farm.transaction.machines import State, Timings
 from farm.transport.layer import TransportLayer
@@ -94,17 +99,18 @@ class Node(Service):
         self._ready = False
         self._hurried = False
         self._probing: Deadline | None = None
-        self._started_at = clock()
         self._lock = StateLock(config.node.state_dir)
-        secret = read_secret(config)
+        self._identity = read_identity(config, wall()) if config.overlay.listen else None
+        secret = read_secret(config) if self._identity is None else self._identity.farm_key
         self.rejections = Rejections(self.metrics.sip_rejected, _write_rejection, config.log.reason_lines_per_second)
         self.pump = Pump(reactor, clock, self.metrics)
-        self.records = Records(config, reactor, clock, wall, self.metrics)
         self.limits = SourceLimits(**_limits_of(config))
-        self.users = Users(self.records.local, self._make_stamp, config.sip.domains)
         self._build_transport(config)
+        self._build_records(config)
+        self.users = Users(self.store, self._make_stamp, config.sip.domains)
         self._build_core(config, secret)
-        self.admin = AdminListeners(reactor, config, self, self.metrics)
+        self.reports = Reports(self, clock, wall)
+        self.admin = AdminListeners(reactor, config, self.reports, self.metrics)
         self._count_gauges()
 
     # Building, from the sockets up
@@ -141,11 +147,31 @@ class Node(Service):
         self.metrics.failed_hops.child().set_function(lambda: float(len(failed)))
         self.locator = Locator(self.resolver, failed, self._rng, reach)
 
+    def _build_records(self, config: Config) -> None:
+        identity = self._identity
+        self.member: Member | None = None
+        if identity is None:
+            self.records = Records(config, self._reactor, self._clock, self._wall, self.metrics)
+            self.store: LocalStore | SharedStore = self.records.local
+            return
+        kind = ConfigKind(identity.overlay, lambda: identity.authorities)
+        self.records = Records(
+            config, self._reactor, self._clock, self._wall, self.metrics,
+            stamp_node=stamp_node_of(identity.node_id), kinds=(kind,), shared=True,
+        )  # fmt: skip
+        self.member = Member(
+            config, identity, kind, self.records, self._reactor, self.pump.deadlines, self._clock, self._wall,
+            self._rng, self.metrics,
+            Rejections(self.metrics.peer_rejections, _write_peer_rejection, config.log.reason_lines_per_second),
+            SeedNames(self.resolver),
+        )  # fmt: skip
+        self.store = self.member.store
+
     def _build_core(self, config: Config, secret: bytes) -> None:
         domains = Domains(config.sip.domains, self.transport)
-        self.location = Location(self.records.local, self.records.registrations, self.records.stamps, self._wall)
+        self.location = Location(self.store, self.records.registrations, self.records.stamps, self._wall)
         self.authenticator = Authenticator(
-            self.records.local,
+            self.store,
             read_nonce_keys(config, secret),
             limits=self.limits,
             wall=self._wall,
@@ -184,6 +210,7 @@ class Node(Service):
             self.location,
             _Directory(self.users, self._clock),
             self.gateways,
+            None if self.member is None else Siblings(self.member, self.tokens),
             max_targets=config.proxy.max_forks,
         )
         registrar = Registrar(
@@ -215,6 +242,7 @@ class Node(Service):
             max_breadth=config.proxy.max_breadth,
             server_header=config.sip.server_header,
             report=self._report,
+            is_restoring=lambda: self.records.restoring,
         )
         self.transactions.user = self.proxy
 
@@ -225,6 +253,8 @@ class Node(Service):
         super().privilegedStartService()
         self._lock.take()
         self.transport.listen(self.config.sip.listen)
+        if self.member is not None:
+            self.member.listen()
 
     def startService(self) -> None:
         """Read the journal, then serve."""
@@ -232,6 +262,8 @@ class Node(Service):
         self.records.start()
         self.admin.start()
         self.pump.start()
+        if self.member is not None:
+            self.member.start()
         self._schedule_probes(None, self._clock())
         self._ready = True
         _log.info("node {name} serves", name=self.config.node.name, listen=" ".join(self.config.sip.listen))
@@ -241,14 +273,19 @@ class Node(Service):
         """Refuse what is new, let what runs end, then close everything; fires when nothing is left."""
         super().stopService()
         self._ready = False
+        leaving = None if self.member is None else self.member.leave()
         self.proxy.draining = True
         yield self._wait_for_quiet(DRAIN_SECONDS)
+        if leaving is not None and not self._hurried:
+            yield leaving  # while new requests are still told to go elsewhere
         try:
             self.proxy.end_calls(self._clock())
         except Exception:
             self._report("calls could not be ended")  # the journal is still to be written
         yield self._wait_for_quiet(_END_SECONDS)
         yield self.transport.stop()
+        if self.member is not None:
+            yield self.member.stop()
         self.resolver.stop()
         self.pump.stop()
         yield self.admin.stop()
@@ -260,6 +297,8 @@ class Node(Service):
     def hurry(self) -> None:
         """While it stops: wait for nobody. Calls that are being set up are ended at once."""
         self._hurried = True
+        if self.member is not None:
+            self.member.hurry()
 
     @inlineCallbacks
     def _wait_for_quiet(self, seconds: float) -> Any:
@@ -289,6 +328,8 @@ class Node(Service):
         self.transport.change(config.limits, self._make_gate(config))
         self.gateways.change(config.routes, config.gateways)
         self._arm_probes(self._clock())
+        if self.member is not None:
+            self.member.reload(config)
         self.config = config
         return merged.waiting
 
@@ -315,61 +356,35 @@ class Node(Service):
         if health is not None:
             _log.warn("gateway {uri} is {health}", uri=uri, health=health.value)
 
-    # What the console and the pages ask (farm.admin.control.Node)
+    # What the reports ask
 
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return self._clock()
-
-    def ready(self) -> bool:
-        """Whether it serves."""
+    def serves(self) -> bool:
+        """Whether it listens and takes what is new."""
         return self._ready
 
-    def problems(self) -> list[str]:
-        """What is wrong at present, a sentence each."""
-        found = [self.records.problem] if self.records.problem else []
-        found += [f"gateway {uri} does not answer" for uri, health in self.gateways.states() if health is Health.DOWN]
-        return found
+    @property
+    def draining(self) -> bool:
+        """Whether it is being drained."""
+        return self.proxy.draining
 
-    def status(self) -> Answer:
-        """What `sipfarm status` shows."""
-        shelves = self.records.store.shelves
-        return {
-            "name": self.config.node.name,
-            "version": __version__,
-            "uptime_seconds": round(self._clock() - self._started_at),
-            "listen": self.transport.listener_names,
-            "domains": list(self.config.sip.domains),
-            "registrations": shelves["registration"].live,
-            "users": shelves["credential"].live,
-            "transactions": len(self.transactions),
-            "unwritten_records": self.records.store.unwritten,
-            "gateways": {uri: health.value for uri, health in self.gateways.states()},
-        }
+    @property
+    def transaction_count(self) -> int:
+        """Transactions alive."""
+        return len(self.transactions)
 
-    def find_bindings(self, aor: str, now: float) -> list[Answer] | Awaitable[list[Answer] | None] | None:
-        """The live bindings of an address-of-record; None when nothing is known of it."""
-        if not self.location.known(aor):
-            return None
-        found = self.location.find(aor, now)
-        if isinstance(found, Awaitable):
-            return self._describe_later(found, now)
-        return [_describe(binding, now) for binding in found]
+    def drain(self) -> None:
+        """Serve to the end what runs, take nothing new, hand over all records; until `undrain` or the end."""
+        if not self.proxy.draining:
+            self.proxy.draining = True
+            if self.member is not None:
+                self.member.leave()
 
-    async def _describe_later(self, finding: Awaitable[Sequence[Binding]], now: float) -> list[Answer] | None:
-        return [_describe(binding, now) for binding in await finding]
-
-    def remove_bindings(self, aor: str, now: float) -> int | Awaitable[int]:
-        """Remove all bindings of an address-of-record."""
-        return self.location.remove(aor, now)
-
-    def bans(self, now: float) -> Sequence[Ban]:
-        """The addresses that are banned."""
-        return self.limits.bans(now)
-
-    def lift_ban(self, source: str) -> bool:
-        """Lift one."""
-        return self.limits.clear(source)
+    def undrain(self) -> None:
+        """Serve again."""
+        if self.proxy.draining and self._ready:
+            self.proxy.draining = False
+            if self.member is not None:
+                self.member.rejoin()
 
     # Adapters
 
@@ -422,23 +437,20 @@ class _Directory:
         self._users = users
         self._clock = clock
 
-    def exists(self, aor: str) -> bool:
-        """Whether this node knows a user of that address-of-record."""
-        return isinstance(self._users.find(aor, self._clock()), Credential)
+    def exists(self, aor: str) -> bool | Awaitable[bool]:
+        """Whether there is a user of that address-of-record."""
+        found = self._users.find(aor, self._clock())
+        return self._exists_later(found) if isinstance(found, Awaitable) else found is not None
+
+    async def _exists_later(self, finding: Awaitable[Credential | None]) -> bool:
+        try:
+            return await finding is not None
+        except UserError:
+            return True  # nobody knows; 480 says the less
 
 
-def _describe(binding: Binding, now: float) -> Answer:
-    """A binding as the console shows it."""
-    return {
-        "contact": binding.uri,
-        "q": binding.q / 1000,
-        "expires_in": round(binding.expires_at - now),
-        "call_id": binding.call_id,
-        "path": list(binding.path),
-        "received": str(binding.received) if binding.received else "",
-        "instance": binding.instance,
-        "user_agent": binding.user_agent,
-    }
+def _write_peer_rejection(level: str, message: str, fields: Fields) -> None:
+    _log.emit(LogLevel.levelWithName(level), "peer rejected", log_namespace="overlay", **fields)
 
 
 def _write_rejection(level: str, message: str, fields: Fields) -> None:

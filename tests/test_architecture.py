@@ -56,7 +56,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pump": {"deadlines", "metrics"},
     "records": LEAVES | {"overlay", "registrar", "security"},
     "offline": LEAVES | {"lock", "overlay", "records", "security"},
-    "service": LEAVES | MIDDLE | SIBLINGS | {"changes", "lock", "pump", "records", "farm"},
+    "names": {"overlay", "resolve"},
+    "member": LEAVES | {"overlay", "records", "security"},
+    "siblings": LEAVES | {"frontend", "member", "overlay", "sip"},
+    "reports": LEAVES | SIBLINGS | {"farm", "member", "records", "security", "sip"},
+    "service": LEAVES
+    | MIDDLE
+    | SIBLINGS
+    | {"changes", "farm", "lock", "member", "names", "pump", "records", "reports", "siblings"},
     "tap": LEAVES | {"open_files", "service", "systemd", "transport", "farm"},
     "console": LEAVES | {"admin", "offline", "farm"},
 }
@@ -64,11 +71,15 @@ MAY_IMPORT: dict[str, set[str]] = {
 # All others are plain Python that is told the time. Starred in the design, or a thin shell around a socket or a timer.
 MAY_IMPORT_TWISTED = {
     "admin/http",
-    "frontend/authority",
-    "overlay/node",
+    "overlay/link",
+    "overlay/multicast",
+    "overlay/redis_journal",
     "overlay/rpc",
+    "overlay/shared",
     "pump",  # the one timer of the process
+    "member",
     "records",  # runs the journal's writer in a thread
+    "reports",
     "resolve/resolver",
     "service",
     "tap",

@@ -210,3 +210,111 @@ def test_the_documented_example_loads_and_mentions_every_section() -> None:
     text = example.read_text()
     for section in SECTIONS:
         assert (f"[[{section}]]" if section in REPEATED else f"[{section}]") in text
+
+
+OVERLAY = BASE + '[overlay]\nlisten = "10.0.0.1:7400"\n'
+
+
+def test_a_node_is_alone_unless_it_is_told_where_others_reach_it(tmp_path: Path) -> None:
+    config = load(write(tmp_path, BASE))
+    assert config.overlay.listen == ""
+
+
+def test_three_lines_make_it_a_node_of_a_farm(tmp_path: Path) -> None:
+    text = OVERLAY + 'seeds = ["10.0.0.2:7400", "[2001:db8::3]:7400", "n4.example.com:7400"]\nidentity = "who"\n'
+    config = load(write(tmp_path, text))
+    assert config.overlay.seeds == ("10.0.0.2:7400", "[2001:db8::3]:7400", "n4.example.com:7400")
+    assert config.overlay.identity == str(tmp_path / "who")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            BASE + '[overlay]\nseeds = ["10.0.0.2:7400"]\n',
+            'node.toml:7: overlay.seeds: is of no use without listen, as in listen = "10.0.0.1:7400"',
+        ),
+        (
+            BASE + "[overlay]\nmulticast = true\n",
+            'node.toml:7: overlay.multicast: is of no use without listen, as in listen = "10.0.0.1:7400"',
+        ),
+        (
+            BASE + '[overlay]\nlisten = "n1.example.com:7400"\n',
+            'node.toml:7: overlay.listen: "n1.example.com" is not a numeric address',
+        ),
+        (BASE + '[overlay]\nlisten = "10.0.0.1"\n', 'node.toml:7: overlay.listen: "10.0.0.1" lacks a port'),
+        (
+            BASE + '[overlay]\nlisten = "0.0.0.0:7400"\n',
+            'node.toml:7: overlay.listen: "0.0.0.0" is no address that peers can dial: set advertise = "HOST:7400"',
+        ),
+        (
+            OVERLAY + 'advertise = "[::]:7400"\n',
+            'node.toml:8: overlay.advertise: "::" is no address that peers can dial: set advertise = "HOST:7400"',
+        ),
+        (OVERLAY + 'advertise = "192.0.2.1:0"\n', "node.toml:8: overlay.advertise: port 0 cannot be dialled"),
+        (
+            OVERLAY + 'seeds = ["n2"]\n',
+            'node.toml:8: overlay.seeds[0]: "n2" lacks a port, as in "n2:7400"',
+        ),
+        (
+            OVERLAY + 'seeds = ["n2:7400", "n3:0"]\n',
+            'node.toml:8: overlay.seeds[1]: "n3:0" lacks a port, as in "n3:7400"',
+        ),
+        (
+            OVERLAY + 'seeds = ["n_2!:7400"]\n',
+            'node.toml:8: overlay.seeds[0]: "n_2!" is neither an address nor a name',
+        ),
+        (OVERLAY + 'dns = "a b"\n', 'node.toml:8: overlay.dns: "a b" is not a domain name'),
+        (
+            OVERLAY + 'writes = "strong"\n',
+            'node.toml:8: overlay.writes: "strong" is none of available, strict; did you mean "strict"?',
+        ),
+        (
+            OVERLAY + "stand_in_seconds = 2.0\n",
+            "node.toml:8: overlay.stand_in_seconds: must be less than write_seconds (2)",
+        ),
+    ],
+)
+def test_a_mistake_in_the_overlay_section_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    assert complaint(tmp_path, text) == line
+
+
+def test_a_wildcard_listener_is_right_when_peers_are_told_another_address(tmp_path: Path) -> None:
+    text = BASE + '[overlay]\nlisten = "0.0.0.0:7400"\nadvertise = "192.0.2.1:7400"\n'
+    assert load(write(tmp_path, text)).overlay.advertise == "192.0.2.1:7400"
+
+
+# Redis
+
+
+def test_redis_is_one_server_or_sentinels(tmp_path: Path) -> None:
+    store = load(write(tmp_path, BASE + '[store]\nbackend = "redis"\nredis_password_file = "secret"\n')).store
+    assert store.redis == "127.0.0.1:6379"
+    assert store.redis_password_file == str(tmp_path / "secret")
+    text = '[store]\nredis_sentinels = ["s1:26379", "[2001:db8::3]:26379"]\nredis_master = "farm"\n'
+    assert load(write(tmp_path, BASE + text)).store.redis_sentinels == ("s1:26379", "[2001:db8::3]:26379")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('redis = "redis"', 'store.redis: "redis" lacks a port, as in "redis:6379"'),
+        ('redis = "red is:6379"', 'store.redis: "red is" is neither an address nor a name'),
+        ('redis_sentinels = ["s1:0"]', 'store.redis_sentinels[0]: "s1:0" lacks a port, as in "s1:26379"'),
+        (
+            'redis_sentinels = ["s1:26379"]\nredis_master = ""',
+            "store.redis_master: is empty: the Sentinels are asked by it",
+        ),
+        ('redis_prefix = "a\\nb"', "store.redis_prefix: holds a control character"),
+        ('redis_user = "farm"', "store.redis_user: is of no use without redis_password_file"),
+        ("redis_database = -1", "store.redis_database: expected whole number >= 0"),
+        ("redis_timeout_seconds = 0", "store.redis_timeout_seconds: expected number > 0.0"),
+        (
+            'redis_password = "x"',
+            'store.redis_password: unknown key; did you mean "redis_password_file"?',
+        ),
+        ('backend = "rediss"', 'store.backend: "rediss" is none of sqlite, redis, memory; did you mean "redis"?'),
+    ],
+)
+def test_a_mistake_about_redis_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    assert re.sub(r"^node\.toml:\d+: ", "", complaint(tmp_path, BASE + "[store]\n" + text + "\n")) == line

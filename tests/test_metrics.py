@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from farm.metrics import PREFIX, REASONS, Metrics
+from farm.metrics import PEER_REASONS, PREFIX, REASONS, Metrics
 from farm.transaction.machines import CLIENT, INVITE_CLIENT, INVITE_SERVER, SERVER, State
 
 ROOT = Path(__file__).parent.parent
+COUNTED = ("_hops", "_rpcs")  # histograms of how many, which have no unit: the names are their measure
 STRANGERS_LABELS = {"aor", "address", "ip", "user", "call_id", "user_agent", "node_id", "source"}
 
 
@@ -39,7 +40,7 @@ def test_names_have_prefix_and_unit_and_meaning(metrics: Metrics) -> None:
     for family in metrics.families:
         assert re.fullmatch("sipfarm_[a-z_]+", family.name)
         assert family.name.endswith("_total") == (family.kind == "counter") or family.name == PREFIX + "registrations"
-        assert family.kind != "histogram" or family.name.endswith("_seconds")
+        assert family.kind != "histogram" or family.name.endswith(("_seconds", *COUNTED))
         assert family.meaning.endswith(".") or family.name.endswith("_info")
 
 
@@ -77,11 +78,26 @@ def test_every_reason_in_the_code_is_declared() -> None:
     """`reason="…"` of a SipError or a drop, and `sip_rejected.child("…")`."""
     used: dict[str, Path] = {}
     for path in (ROOT / "farm").rglob("*.py"):
+        if path.parent.name == "overlay":
+            continue
         for found in re.finditer(
             r"""(?:\breason=|sip_rejected\.child\(|\bnote(?:_rejection)?\()"([a-z0-9-]+)\"""", path.read_text()
         ):
             used[found[1]] = path
     missing = {reason: path.name for reason, path in used.items() if reason not in REASONS}
+    assert not missing
+
+
+def test_every_reason_to_refuse_a_peer_is_declared() -> None:
+    """`refuse("…")` of a link, `WireError("…")`, `PeerRefused("…")` and what is counted in `peer_rejections`."""
+    used: dict[str, Path] = {}
+    for path in [*(ROOT / "farm" / "overlay").rglob("*.py"), ROOT / "farm" / "security" / "peer.py"]:
+        pattern = r"""\b(?:refuse|note|WireError|PeerRefused|_?(?:peer_)?rejections\.child)\("([a-z0-9-]+)\""""
+        for found in re.finditer(pattern, path.read_text()):
+            used[found[1]] = path
+    assert {"no-hello", "oversize-frame", "denied", "bad-frame", "clock", "too-many-links"} <= set(used)
+    used.pop("linked")  # a dial too many, which is nobody's fault
+    missing = {reason: path.name for reason, path in used.items() if reason not in PEER_REASONS}
     assert not missing
 
 

@@ -23,6 +23,7 @@ from farm.sip.uri import parse_uri
 from farm.transport.layer import ListenError
 from tests.support.farms import NODE, Farm, make_config
 from tests.support.network import Network
+from tests.support.parties import exchange, set_up_call
 
 SQLITE = {"backend": "sqlite"}
 
@@ -143,10 +144,10 @@ def test_a_restarted_node_knows_its_registrations_before_it_says_it_is_ready(far
     node.kill()
     node.node = Node(node.config, node.host, clock=node.seconds, wall=node.host.wall_time)
     node.node.privilegedStartService()
-    assert not node.node.ready()
+    assert not node.node.reports.ready()
     assert node.value("registrations") == 0
     node.node.startService()
-    assert node.node.ready()
+    assert node.node.reports.ready()
     assert node.value("registrations") == 1
 
 
@@ -168,7 +169,7 @@ def test_an_admin_port_in_use_is_refused(farm: Farm) -> None:
     second.privilegedStartService()
     with pytest.raises(CannotListenError):
         second.startService()
-    assert not second.ready()
+    assert not second.reports.ready()
 
 
 def test_a_stopped_node_leaves_no_socket_timer_or_file_behind(farm: Farm) -> None:
@@ -176,7 +177,7 @@ def test_a_stopped_node_leaves_no_socket_timer_or_file_behind(farm: Farm) -> Non
     alice = farm.add_party("alice", transport="tcp")
     alice.register()
     node.stop()
-    assert not node.node.ready()
+    assert not node.node.reports.ready()
     assert node.host.getDelayedCalls() == []
     assert not node.host.connections
     assert node.host._udp == {}
@@ -232,6 +233,25 @@ def test_the_service_that_twistd_gets_spares_the_collector_the_bindings(tmp_path
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+def test_what_comes_while_the_records_are_still_being_read_is_told_to_come_again(farm: Farm) -> None:
+    """A 404, or a challenge that no password answers, would be believed."""
+    node = farm.add_node()
+    alice, bob = farm.add_party("alice"), farm.add_party("bob")
+    bob.register()
+    ours, theirs = set_up_call(alice, bob)
+    node.node.records.restoring = True
+    for method, uri in (("REGISTER", "sip:example.com"), ("INVITE", bob.aor), ("OPTIONS", "sip:example.com")):
+        sent = alice.request(method, uri)
+        answer = alice.expect(503)
+        assert answer.first("retry-after") == "2"
+        if method == "INVITE":
+            alice.acknowledge(sent, answer)
+    assert node.value("sip_rejected", "restoring") == 3
+    exchange(ours, theirs, "BYE")  # for what is up no record is wanted
+    node.node.records.restoring = False
+    exchange(*set_up_call(alice, bob), "BYE")
 
 
 # SIGHUP
@@ -335,8 +355,8 @@ def test_a_journal_that_cannot_be_opened_stops_neither_the_start_nor_calls(farm:
     node = farm.add_node(store=SQLITE)
     alice = farm.add_party("alice")
     alice.register()
-    assert node.node.ready()
-    (problem,) = node.node.problems()
+    assert node.node.reports.ready()
+    (problem,) = node.node.reports.problems()
     assert problem.startswith("the journal cannot be opened: ")
     assert node.value("journal_errors", "open") == 1
 
@@ -349,7 +369,7 @@ def test_the_status_says_what_runs_and_how_much_it_holds(farm: Farm) -> None:
     alice = farm.add_party("alice")
     alice.register()
     farm.run(10)
-    status = node.node.status()
+    status = node.node.reports.status()
     assert {key: status[key] for key in ("name", "registrations", "users", "unwritten_records", "gateways")} == {
         "name": "n1",
         "registrations": 1,
@@ -360,7 +380,7 @@ def test_the_status_says_what_runs_and_how_much_it_holds(farm: Farm) -> None:
     assert status["uptime_seconds"] == 10
     assert status["listen"] == [f"udp:{NODE}:5060", f"tcp:{NODE}:5060"]
     farm.settle()
-    assert node.node.status()["transactions"] == 0
+    assert node.node.reports.status()["transactions"] == 0
 
 
 def test_bindings_are_shown_and_removed_for_good(farm: Farm) -> None:
@@ -369,7 +389,7 @@ def test_bindings_are_shown_and_removed_for_good(farm: Farm) -> None:
     bob.register(contact=f"<{bob.contact}>;q=0.5", expires=600, headers=["User-Agent: phone/1"], call_id="reg-1")
     farm.run(100)
     now = node.seconds()
-    found = node.node.find_bindings(bob.aor, now)
+    found = node.node.reports.find_bindings(bob.aor, now)
     assert isinstance(found, list)
     (shown,) = found
     received = shown.pop("received")
@@ -384,16 +404,16 @@ def test_bindings_are_shown_and_removed_for_good(farm: Farm) -> None:
         "instance": "",
         "user_agent": "phone/1",
     }
-    assert node.node.remove_bindings(bob.aor, now) == 1
-    assert node.node.find_bindings(bob.aor, now) == []
-    assert node.node.find_bindings("sip:nobody@example.com", now) is None
+    assert node.node.reports.remove_bindings(bob.aor, now) == 1
+    assert node.node.reports.find_bindings(bob.aor, now) == []
+    assert node.node.reports.find_bindings("sip:nobody@example.com", now) is None
     bob.register()
     assert len(run_found(node.node, bob.aor, now)) == 1
 
 
 def run_found(node: Node, aor: str, now: float) -> list[dict[str, object]]:
     """The bindings that are at hand."""
-    found = node.find_bindings(aor, now)
+    found = node.reports.find_bindings(aor, now)
     assert isinstance(found, list)
     return found
 
@@ -402,11 +422,11 @@ def test_bans_are_shown_and_lifted(farm: Farm) -> None:
     node = farm.add_node(limits={"failures_per_minute": 1})
     for _ in range(3):
         node.node.limits.record_failure("198.51.100.7", node.seconds())
-    (ban,) = node.node.bans(node.seconds())
+    (ban,) = node.node.reports.bans(node.seconds())
     assert ban.source == "198.51.100.7"
     assert node.value("sip_banned") == 1
-    assert node.node.lift_ban("198.51.100.7")
-    assert not node.node.lift_ban("198.51.100.7")
+    assert node.node.reports.lift_ban("198.51.100.7")
+    assert not node.node.reports.lift_ban("198.51.100.7")
     assert node.value("sip_banned") == 0
 
 

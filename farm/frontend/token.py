@@ -9,6 +9,8 @@ Each carries a MAC under the node's secret, so that what comes back can be told 
 - a **route** is the user part of our Record-Route URI: sealed (AES-GCM, the Call-ID as associated data), it holds the
   flows of the caller and the callee where one of them can only be reached that way, and hashes of the facts by which
   a later request of the dialog is known (`proxy/dialog`).
+- an **onward** is the user part of a Route from one node of the farm to another, which has the flow: sealed for the one
+  Request-URI that it is about, so that it opens nothing else.
 
 The secret outlives restarts, so dialogs do too. MACs are BLAKE2b keyed, cut to 72 bits: forging one takes 2^71
 packets, and the message stays short.
@@ -40,6 +42,7 @@ _MAX_ROUTE: Final = 400
 _BRANCH: Final = b"sipfarm-branch"
 _ROUTE: Final = b"sipfarm-route"
 _FACT: Final = b"sipfarm-fact"
+_ONWARD: Final = b"sipfarm-onward "  # no Call-ID begins so and is followed by a URI: what one seals opens not the other
 _FACT_BYTES: Final = 4  # keyed, so that a text of the same hash cannot be looked for, only guessed
 
 
@@ -101,6 +104,25 @@ class Tokens:
             caller, _, callee = opened[end:].decode("ascii").partition("\n")
             return RouteToken(self, opened[1:end], _read_hop(caller), _read_hop(callee))
         except (InvalidTag, ValueError):  # a stranger's, or of a version that wrote it otherwise
+            return None
+
+    def make_onward(self, flow: Hop, uri_text: str) -> str:
+        """The user part of a Route that has another node send a request for that URI over a flow of its own."""
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._seal.encrypt(nonce, _write_hop(flow).encode("ascii"), _ONWARD + _foreign(uri_text))
+        return _text(nonce + sealed).rstrip("=")
+
+    def open_onward(self, user: str, uri_text: str) -> Hop | None:
+        """The flow that such a user part names, None when `user` is none or is for another URI."""
+        if not _MIN_ROUTE <= len(user) <= _MAX_ROUTE:
+            return None
+        try:
+            packed = urlsafe_b64decode(user + "=" * (-len(user) % 4))
+            sealed = packed[_NONCE_BYTES:]
+            return _read_hop(
+                self._seal.decrypt(packed[:_NONCE_BYTES], sealed, _ONWARD + _foreign(uri_text)).decode("ascii")
+            )
+        except (InvalidTag, ValueError):
             return None
 
     def is_fact(self, hashes: bytes, number: int, text: str) -> bool:

@@ -66,7 +66,9 @@ class Proxy:
         max_breadth: int,
         server_header: str,
         report: Callable[[str], None],
+        is_restoring: Callable[[], bool] = bool,
     ) -> None:
+        """`is_restoring` says whether users and registrations are still being read from where they were kept."""
         self._means = means
         self._domains = domains
         self._tokens: Tokens = tokens
@@ -78,6 +80,7 @@ class Proxy:
         self._max_breadth = max_breadth
         self._server_headers = (make_header("server", server_header),) if server_header else ()
         self._report = report
+        self._is_restoring = is_restoring
         self.draining = False  # refuse what is new; set when the node is about to stop
         self._rejections = means.rejections
 
@@ -87,8 +90,11 @@ class Proxy:
         """A new request, neither ACK nor CANCEL."""
         request = transaction.request
         try:
-            if self.draining and not request.to_tag:
-                raise SipError(503, reason="draining", headers=(("retry-after", "5"),))
+            if not request.to_tag:
+                if self.draining:
+                    raise SipError(503, reason="draining", headers=(("retry-after", "5"),))
+                if self._is_restoring():  # a 404 or a 401 now would be believed
+                    raise SipError(503, reason="restoring", headers=(("retry-after", "2"),))
             if request.method == "REGISTER" and self._is_for_registrar(request):
                 self._registrar.receive_register(transaction, now)
             else:

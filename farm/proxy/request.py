@@ -31,6 +31,10 @@ class Tokens(Protocol):
     def open_route(self, user: str, call_id: str) -> RouteToken | None:
         """What we put into a Record-Route of the dialog with that Call-ID, None when `user` is not ours."""
 
+    def open_onward(self, user: str, uri_text: str) -> Hop | None:
+        """The flow of ours over which another node of the farm wants a request for that URI sent, None when `user` is
+        no such order."""
+
 
 class RouteInformation:
     """What is left to route by, once our own part is taken away.
@@ -81,6 +85,7 @@ def read_route(request: Request, domains: Domains, tokens: Tokens) -> RouteInfor
     routes = request.values("route")
     edited = False
     token: RouteToken | None = None
+    onward_flow: Hop | None = None
     if "lr" in uri.params and uri.user and routes:
         token = tokens.open_route(uri.user, request.call_id)
         if token is not None:
@@ -100,6 +105,7 @@ def read_route(request: Request, domains: Domains, tokens: Tokens) -> RouteInfor
         edited = True
         if first.user and token is None:
             token = tokens.open_route(first.user, request.call_id)
+            onward_flow = onward_flow or tokens.open_onward(first.user, uri_text)
     route = RouteInformation(uri, uri_text, routes, edited)
     # What opens a dialog is no part of one, whatever Route it brings.
     side = find_side(token, request) if token is not None and request.to_tag else None
@@ -108,6 +114,9 @@ def read_route(request: Request, domains: Domains, tokens: Tokens) -> RouteInfor
             route.flow = flow_from(token, side)
         onward = parse_address(routes[0]).uri if routes else uri
         route.proven = route.flow is not None or may_go_to(token, side, request, onward)
+    elif onward_flow is not None:
+        route.flow = onward_flow  # the node that sealed this has let it through
+        route.proven = True
     return route
 
 

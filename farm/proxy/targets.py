@@ -43,6 +43,10 @@ class Contact(Protocol):
         """The flow that reaches it, where its URI does not."""
 
     @property
+    def node(self) -> int:
+        """The node that has this flow."""
+
+    @property
     def instance(self) -> str:
         """The instance-id of the phone, "" when it gave none."""
 
@@ -51,20 +55,29 @@ class Contact(Protocol):
         """Which of the phone's flows this is (RFC 5626 §4.2), 0 when it does not use outbound."""
 
 
+class Located(Protocol):
+    """What the location service has of an address-of-record."""
+
+    @property
+    def bindings(self) -> Sequence[Contact]:
+        """Its live bindings, best q first."""
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was ever registered for it that is remembered."""
+
+
 class Locator(Protocol):
     """The location service."""
 
-    def find(self, aor: str, now: float) -> Sequence[Contact] | Awaitable[Sequence[Contact]]:
-        """The live bindings of an address-of-record, best q first."""
-
-    def known(self, aor: str) -> bool:
-        """Whether anything was ever registered for it that is remembered."""
+    def find(self, aor: str, now: float) -> Located | Awaitable[Located]:
+        """What there is of an address-of-record. Raises SipError when that cannot be found out."""
 
 
 class Directory(Protocol):
     """Who has an account."""
 
-    def exists(self, aor: str) -> bool:
+    def exists(self, aor: str) -> bool | Awaitable[bool]:
         """Whether there is a user of that address-of-record."""
 
 
@@ -73,6 +86,14 @@ class Gateways(Protocol):
 
     def find(self, uri: Uri) -> Sequence[str]:
         """Next-hop URIs for a foreign domain with a static route, or for a number; best first, empty for neither."""
+
+
+class Nodes(Protocol):
+    """The other nodes of the farm."""
+
+    def route_to(self, node: int, flow: Hop, uri_text: str) -> str | None:
+        """The Route value that makes that node send a request for `uri_text` over a flow of its own; "" when the flow
+        is ours, None when the node is gone and its flows with it."""
 
 
 class Target:
@@ -108,12 +129,21 @@ class Targets:
     """Determines target sets for one configuration."""
 
     def __init__(
-        self, domains: Domains, locator: Locator, directory: Directory, gateways: Gateways, *, max_targets: int
+        self,
+        domains: Domains,
+        locator: Locator,
+        directory: Directory,
+        gateways: Gateways,
+        nodes: Nodes | None = None,
+        *,
+        max_targets: int,
     ) -> None:
+        """Without `nodes` every flow is ours."""
         self._domains = domains
         self._locator = locator
         self._directory = directory
         self._gateways = gateways
+        self._nodes = nodes
         self._max_targets = max_targets
 
     def find(self, route: RouteInformation, caller: Caller, now: float) -> TargetSet | Awaitable[TargetSet]:
@@ -138,37 +168,64 @@ class Targets:
             raise SipError(404, reason="no-user-in-uri")
         found = self._locator.find(aor, now)
         if isinstance(found, Awaitable):
-            return self._at_home_later(uri, aor, found, caller, now)
-        return self._contacts(uri, aor, found, caller, now)
+            return self._at_home_later(uri, aor, found, caller)
+        return self._choose(found, uri, caller) or self._nowhere(aor, found.known, caller)
 
-    async def _at_home_later(
-        self, uri: Uri, aor: str, found: Awaitable[Sequence[Contact]], caller: Caller, now: float
-    ) -> TargetSet:
-        return self._contacts(uri, aor, await found, caller, now)
+    async def _at_home_later(self, uri: Uri, aor: str, finding: Awaitable[Located], caller: Caller) -> TargetSet:
+        found = await finding
+        targets = self._choose(found, uri, caller)
+        if not targets:
+            nowhere = self._nowhere(aor, found.known, caller)
+            return nowhere if isinstance(nowhere, list) else await nowhere
+        return targets
 
-    def _contacts(self, uri: Uri, aor: str, contacts: Sequence[Contact], caller: Caller, now: float) -> TargetSet:
+    def _choose(self, found: Located, uri: Uri, caller: Caller) -> TargetSet:
+        """The targets among what was found; failing that, a number's gateway."""
         targets: list[Target] = []
         phones: dict[str, Target] = {}
         # Others can be asked for, not forwarded to (§10.3); and what is asked securely goes on securely (§26.2.2).
         schemes = ("sips",) if uri.scheme == "sips" else ("sip:", "sips")
-        for contact in contacts:
+        for contact in found.bindings:
             if contact.uri[:4].lower() not in schemes:
                 continue
-            target = Target(_as_request_uri(contact.uri), contact.q, contact.path, contact.received)
+            target = self._make_target(contact)
+            if target is None:
+                continue
             if contact.reg_id:
                 first = phones.setdefault(contact.instance, target)
                 if first is not target:
                     first.spares.append(target)  # one flow of a phone at a time, the latest first (RFC 5626 §7)
                     continue
             targets.append(target)
-        if targets:
-            return targets[: self._max_targets]
-        if caller in MEMBERS and self._gateways.find(uri):
+        if not targets and caller in MEMBERS and self._gateways.find(uri):
             return [self._number(uri, caller)]
-        # A stranger, and a dialog may be one's, learns nothing about which users exist.
-        if caller in MEMBERS and not self._directory.exists(aor) and not self._locator.known(aor):
-            raise SipError(404, reason="unknown-user")
+        return targets[: self._max_targets]
+
+    def _make_target(self, contact: Contact) -> Target | None:
+        """What a contact comes to; None when it was reached over a flow that is gone with its node."""
+        uri_text = _as_request_uri(contact.uri)
+        flow = contact.received
+        if flow is None or self._nodes is None:
+            return Target(uri_text, contact.q, contact.path, flow)
+        way = self._nodes.route_to(contact.node, flow, uri_text)
+        if way is None:
+            return None
+        return Target(uri_text, contact.q, (way, *contact.path)) if way else Target(uri_text, contact.q, (), flow)
+
+    def _nowhere(self, aor: str, known: bool, caller: Caller) -> TargetSet | Awaitable[TargetSet]:
+        """Why there are no targets. A stranger, and a dialog may be one's, learns nothing about which users exist."""
+        if caller in MEMBERS and not known:
+            exists = self._directory.exists(aor)
+            if isinstance(exists, Awaitable):
+                return self._nowhere_later(exists)
+            if not exists:
+                raise SipError(404, reason="unknown-user")
         raise SipError(480, reason="not-registered")
+
+    async def _nowhere_later(self, asking: Awaitable[bool]) -> TargetSet:
+        if await asking:
+            raise SipError(480, reason="not-registered")
+        raise SipError(404, reason="unknown-user")
 
     def _number(self, uri: Uri, caller: Caller) -> Target:
         if caller not in MEMBERS:  # nor a dialog's: its requests go to contacts, and a call costs money

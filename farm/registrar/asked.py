@@ -77,6 +77,11 @@ class Asked:
         self.path: tuple[str, ...] = tuple([address.text for address in paths(request)]) if "path" in found else ()
 
     @property
+    def may_remove(self) -> bool:
+        """Whether some contact may be on its way out."""
+        return self.expires == 0 or any("=0" in text or text == STAR for text in self.contacts)
+
+    @property
     def is_star(self) -> bool:
         """Whether it is `Contact: *`; raises SipError 400 when that stands beside other contacts (§10.3 step 6)."""
         if STAR not in self.contacts:

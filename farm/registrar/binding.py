@@ -26,20 +26,24 @@ milliseconds; a clock that jumped during a restart makes it seem older by hours,
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
+from farm.registrar.content import check, outline
 from farm.registrar.record import EMPTY, NO_FLOOR, Contact, Entry, Record, Register
 from farm.sip.hop import Hop
 
 KIND: Final = "registration"
 RECORD_BYTES: Final = 65_536
+AT_ONCE: Final = 3  # updates that may fill a record at the same time on different nodes (`overlay.store`)
 CALL_IDS: Final = 4
 OUTLIVES_SECONDS: Final = 60
 
 _NEVER: Final = float("inf")
 _NEVER_MS: Final = 2**62
+_LONGEST_SHIFT: Final = 1e12  # seconds
 
 
 def value_of(entry: Entry) -> Register:
@@ -203,6 +207,7 @@ class RegistrationKind:
         "_last_packed",
         "_one",
         "_one_packed",
+        "everywhere",
         "keep_ms",
         "name",
         "record_bytes",
@@ -212,6 +217,7 @@ class RegistrationKind:
         """`max_expires_seconds` is the longest lifetime that any node of the farm grants."""
         self.name = KIND
         self.record_bytes = RECORD_BYTES
+        self.everywhere = False
         self.keep_ms = (max_expires_seconds + OUTLIVES_SECONDS) * 1000
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Record).decode
@@ -268,6 +274,9 @@ class RegistrationKind:
             else:
                 tombstones += 1
                 at = value.at + self.keep_ms
+            if len(entry.registers) > 1:  # an older Call-ID may be forgotten before, and a tombstone with a later one
+                ends = min(_find_latest(entry).values()) + self.keep_ms
+                at = ends if value.contact is None else min(at, ends)
             if at < due_ms:
                 due_ms = at
         due_at = due_ms / 1000.0 if due_ms < _NEVER_MS else _NEVER
@@ -277,26 +286,26 @@ class RegistrationKind:
         """Strip lapsed registers of their contact, which makes tombstones of them; let go of what outlived all that it
         outranks, a Call-ID's registers together."""
         old = self.unpack(held)
-        now_ms = int(now * 1000)
-        floor, floor_at = old.floor, old.floor_at
-        if floor and floor_at + self.keep_ms <= now_ms:
-            floor = floor_at = 0
-        entries = [swept for entry in old.entries if (swept := self._sweep_entry(entry, now_ms)) is not None]
         live_before, tombstones_before, _ = self._count(old)
-        if not entries and not floor:
+        record = self._sweep_record(old, now)
+        if not record.entries and not record.floor:
             return Kept(None, _NEVER, -live_before, -tombstones_before)
-        record = Record(entries, floor, floor_at)
         live, tombstones, due_at = self._count(record)
         packed = self.pack(record)
         if packed == held:
             return Kept(held, due_at, 0, 0)
         return Kept(packed, due_at, live - live_before, tombstones - tombstones_before)
 
+    def _sweep_record(self, old: Record, now: float) -> Record:
+        now_ms = int(now * 1000)
+        floor, floor_at = old.floor, old.floor_at
+        if floor and floor_at + self.keep_ms <= now_ms:
+            floor = floor_at = 0
+        entries = [swept for entry in old.entries if (swept := self._sweep_entry(entry, now_ms)) is not None]
+        return Record(entries, floor, floor_at)
+
     def _sweep_entry(self, entry: Entry, now_ms: int) -> Entry | None:
-        latest: dict[str, int] = {}
-        for register in entry.registers:
-            call_id = register.call_id
-            latest[call_id] = max(register.at, latest.get(call_id, register.at))
+        latest = _find_latest(entry)
         registers: list[Register] = []
         for register in entry.registers:
             if latest[register.call_id] + self.keep_ms <= now_ms:
@@ -306,10 +315,22 @@ class RegistrationKind:
             registers.append(register)
         return Entry(entry.key, registers, entry.floor, _find_winner(registers)) if registers else None
 
-    def shift(self, record: bytes, seconds: float) -> bytes:
-        """The same record with its times moved by `seconds`, for another monotonic clock."""
+    def shift(self, record: bytes, seconds: float, now: float = _NEVER) -> bytes:
+        """The same record with its times moved by `seconds`, for another monotonic clock, and none of them after
+        `now`. Raises ValueError for what no merge leaves behind."""
+        if not -_LONGEST_SHIFT < seconds < _LONGEST_SHIFT:
+            raise ValueError("a clock out of range")
         by = round(seconds * 1000)
+        latest = int(now * 1000) if now < _NEVER else _NEVER_MS
         old = self.unpack(record)
+        if len(record) > RECORD_BYTES * AT_ONCE:
+            raise ValueError("too large")
+        check(old, self.keep_ms // 1000 - OUTLIVES_SECONDS)
+        for entry in old.entries:
+            if len(entry.registers) == 1 and entry.floor == NO_FLOOR and entry.registers[0].stamp > old.floor:
+                continue  # as settled as an entry can be, and what nearly every update is
+            if settle(entry, old.floor) != entry:
+                raise ValueError("a binding that is not settled")
         entries = [
             Entry(
                 entry.key,
@@ -319,7 +340,7 @@ class RegistrationKind:
                         register.cseq,
                         register.stamp,
                         register.node,
-                        register.at + by,
+                        min(register.at + by, latest),
                         register.granted,
                         register.contact,
                     )
@@ -330,12 +351,35 @@ class RegistrationKind:
             )
             for entry in old.entries
         ]
-        return self.pack(Record(entries, old.floor, old.floor_at + by if old.floor else 0))
+        return self.pack(Record(entries, old.floor, min(old.floor_at + by, latest) if old.floor else 0))
+
+    def version(self, record: bytes) -> bytes:
+        """16 bytes, equal for records that have seen the same updates, whatever has lapsed of them."""
+        return blake2b(self._encode(outline(self.unpack(record), with_life=False)), digest_size=16).digest()
+
+    def trace(self, record: bytes, at: float = -_NEVER) -> bytes:
+        """What replicas compare: the updates seen, as a sweep at `at` would leave them, and which values are alive; ""
+        for nothing."""
+        seen = self.unpack(record)
+        if at > -_NEVER:
+            seen = self._sweep_record(seen, at)
+            if not seen.entries and not seen.floor:
+                return b""
+        return self._encode(outline(seen, with_life=True))
 
     def newest(self, record: bytes) -> int:
         """The greatest stamp in a record."""
         old = self.unpack(record)
         return max([entry.registers[0].stamp for entry in old.entries], default=0) or old.floor
+
+
+def _find_latest(entry: Entry) -> dict[str, int]:
+    """When each Call-ID of a binding was last heard of."""
+    latest: dict[str, int] = {}
+    for register in entry.registers:
+        call_id = register.call_id
+        latest[call_id] = max(register.at, latest.get(call_id, register.at))
+    return latest
 
 
 def _has_all(joined: Record, new: Record) -> bool:
@@ -352,7 +396,7 @@ def _has_all(joined: Record, new: Record) -> bool:
 class Binding(msgspec.Struct, eq=False, gc=False):
     """A live binding, as the proxy sees it. `uri` is the contact as the UA wrote it, `params` the rest of its Contact
     header; `path` is the Route to put before it (RFC 3327), `received` the flow it must be reached on: where its
-    REGISTER came from, if that was a stream or the UA is behind NAT."""
+    REGISTER came from, if that was a stream or the UA is behind NAT, on the node whose stamps carry `node`."""
 
     key: str
     uri: str
@@ -368,6 +412,7 @@ class Binding(msgspec.Struct, eq=False, gc=False):
     stamp: int
     granted: int
     expires_at: float
+    node: int
 
     def __repr__(self) -> str:
         return f"<Binding {self.uri}>"
@@ -389,6 +434,7 @@ def _make_binding(key: str, register: Register, contact: Contact) -> Binding:
         register.stamp,
         register.granted,
         (register.at + register.granted * 1000) / 1000.0,
+        register.node,
     )
 
 

@@ -15,6 +15,8 @@ one keeps its transaction, because the repeated nonce count of a retransmission 
 Decided: a removed or lapsed binding refuses lower CSeqs of its Call-ID for 32 s (64*T1, after which no client
 transaction sends any more), so that a late REGISTER does not undo a removal. Later, a lower CSeq is a phone that has
 restarted with the Call-ID it always uses: what its old self said is forgotten, as for the RFC there is no binding.
+Decided: the removal of a binding that is not known is written down like that of any other. The node that knows it may
+be on the other side of a cut, or the REGISTER that makes it may come late.
 Decided: too many contacts are a 403: the same request can succeed nowhere else, and 503 would send the phone round
 all nodes. A store that takes no more is a 500, as §10.3 step 7 says of a commit that fails.
 Decided: outbound is claimed (Require: outbound in the 200) on streams only, until STUN keep-alives are answered on
@@ -25,15 +27,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from email.utils import formatdate
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from farm.config import RegistrarSettings
 from farm.metrics import Metrics
 from farm.registrar.asked import Asked, AskedContact, find_received, read_contact
-from farm.registrar.binding import find_register, is_alive, remaining_seconds, value_of
+from farm.registrar.binding import find_entry, find_register, is_alive, remaining_seconds, value_of
 from farm.registrar.location import Location, Refusal
 from farm.registrar.record import NO_FLOOR, Contact, Entry, Record, Register
-from farm.security.credentials import Refused, Verdict
+from farm.security.credentials import ELSEWHERE, Refused, Verdict
 from farm.sip.address import parse_address
 from farm.sip.headers import require
 from farm.sip.message import Header, Request, Response, make_header, make_response
@@ -42,7 +45,9 @@ from farm.sip.uri import Uri
 
 SUPPORTED: Final = frozenset(("path",))
 LATE_SECONDS: Final = 32.0
+MOST_ENTRIES: Final = 64  # bindings of a record, removed ones included, to which removals of unknown ones are added
 _HOUR: Final = 3600
+_REASONS: Final = {"record": "store-full", "records": "store-full", "rate": "request-rate"}
 _STREAMS: Final = frozenset(("TCP", "TLS", "WS", "WSS"))
 
 T = TypeVar("T")
@@ -89,9 +94,11 @@ class Transaction(Protocol):
 class Visit:
     """One REGISTER on its way through the steps."""
 
-    __slots__ = ("aor", "asked", "known", "request", "result", "transaction")
+    __slots__ = ("aor", "asked", "delta", "keys", "known", "request", "result", "transaction")
 
     asked: Asked
+    delta: Record
+    keys: list[str]  # of the bindings that its contacts name
 
     def __init__(self, transaction: Transaction) -> None:
         self.transaction = transaction
@@ -204,7 +211,9 @@ class Registrar:
         self._look(visit, now)
 
     def _look(self, visit: Visit, now: float) -> None:
-        record = self._location.read(visit.aor, now)
+        """What is added has its answer from those who took it; who asks, or removes, must see all there is."""
+        adds = visit.asked.contacts and not visit.asked.may_remove
+        record = self._location.peek(visit.aor, now) if adds else self._location.read(visit.aor, now)
         if isinstance(record, Record):
             self._change(visit, record, now)
         else:
@@ -223,25 +232,40 @@ class Registrar:
             delta = self._remove_all(request, asked, record, now)
             visit.result = "removed"
         else:
-            entries = self._bind(visit, asked, record, now)
-            if not entries:
-                self._answer(visit, record, now)
-                return
-            delta = Record(entries)
+            delta = Record(self._bind(visit, asked, record, now))
+            if not delta.entries:
+                # All is so already here, which is not to say elsewhere.
+                delta = Record([entry for entry in record.entries if entry.key in visit.keys])
+                if not delta.entries:
+                    self._answer(visit, record, now)
+                    return
+        visit.delta = delta
         try:
-            merged = self._location.update(visit.aor, delta, now)
+            merged = self._location.begin_update(visit.aor, delta, partial(self._commit_later, visit), now)
         except UnicodeEncodeError:
             raise SipError(400, "Bad Contact", reason="bad-utf-8") from None
-        if isinstance(merged, Record):
-            self._answer(visit, merged, now)
-        elif isinstance(merged, Awaitable):
-            self._spawn(self._go_later(visit, merged, self._commit))
-        else:
+        if merged is not None:
             self._commit(visit, merged, now)
+
+    def _commit_later(self, visit: Visit, merged: bytes | Refusal, now: float) -> None:
+        try:
+            self._commit(visit, self._location.open_merged(merged), now)
+        except SipError as error:
+            self._refuse(visit, error, now)
+        except Exception:
+            self._report("a REGISTER failed")
+            self._refuse(visit, SipError(500, reason="internal-error"), now)
 
     def _commit(self, visit: Visit, merged: Record | Refusal, now: float) -> None:
         if not isinstance(merged, Record):
-            raise SipError(500, reason="store-full")
+            reason = _REASONS.get(merged.reason, "store-unavailable")
+            status = 503 if merged.reason in ELSEWHERE else 500
+            raise SipError(status, reason=reason, headers=(("retry-after", "2"),))
+        for entry in visit.delta.entries:  # step 7 again, now that other nodes have said what they know
+            kept = find_entry(merged, entry.key)
+            prior = find_register(kept, visit.request.call_id) if kept is not None else None
+            if prior is not None and prior.cseq > visit.request.cseq:
+                raise _out_of_order()
         self._answer(visit, merged, now)
 
     def _remove_all(self, request: Request, asked: Asked, record: Record, now: float) -> Record:
@@ -261,7 +285,7 @@ class Registrar:
         cseq = request.cseq
         outbound = self._uses_outbound(asked)
         changed: list[Entry] = []
-        seen: list[str] = []
+        seen = visit.keys = []
         stamp = 0
         growth = 0
         flows = 0
@@ -308,7 +332,7 @@ class Registrar:
                 growth -= 1
                 if visit.result == "fetched":
                     visit.result = "removed"
-            else:
+            elif entry is None and len(record.entries) >= MOST_ENTRIES:
                 continue
             stamp = stamp or self._location.make_stamp()
             register = Register(call_id, cseq, stamp, self._location.node, int(now * 1000), granted, held)

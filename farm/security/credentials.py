@@ -53,7 +53,11 @@ from farm.sip.uri import aor_of, parse_uri, uris_equal
 KIND: Final = "credential"
 CREDENTIAL_BYTES: Final = 1024
 
+# Why a record cannot be had here although another node may have it: the client goes there on 503 (RFC 3263 §4.3).
+ELSEWHERE: Final = frozenset(("no-owners", "clock"))
+
 _NEVER: Final = float("inf")
+_STAMPS: Final = 1 << 64  # above all stamps and node numbers
 
 _PLAIN_USER: Final = re.compile(r"[A-Za-z0-9_.!~*'()&=+$,;?/-]+")
 _ESCAPED: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.!~*'()&=+$,;?/%-]")
@@ -102,11 +106,12 @@ class CredentialKind:
     """The kind "credential" as the store wants it. Users have no lifetime, so nothing of it lapses; tombstones stay as
     well, some 50 bytes each, for a node that was away for a month must not bring a removed user back."""
 
-    __slots__ = ("name", "record_bytes")
+    __slots__ = ("everywhere", "name", "record_bytes")
 
     def __init__(self) -> None:
         self.name = KIND
         self.record_bytes = CREDENTIAL_BYTES
+        self.everywhere = False
 
     def merge(self, held: bytes | None, delta: bytes, now: float) -> Kept:
         """Join an update with what is held. Raises ValueError for bytes that are no record."""
@@ -123,9 +128,21 @@ class CredentialKind:
         """Nothing lapses."""
         return Kept(held, _NEVER, 0, 0)
 
-    def shift(self, record: bytes, seconds: float) -> bytes:
-        """The record, which holds no times of a process."""
+    def shift(self, record: bytes, seconds: float, now: float = _NEVER) -> bytes:
+        """The record, which holds no times of a process. Raises ValueError for one that no node of ours made."""
+        credential = unpack_credential(record)
+        stamp, node = credential.stamp
+        if len(record) > CREDENTIAL_BYTES or not (0 <= stamp < _STAMPS and 0 <= node < _STAMPS):
+            raise ValueError("a credential that no node makes")
         return record
+
+    def version(self, record: bytes) -> bytes:
+        """16 bytes that are the same for the same record."""
+        return hashlib.blake2b(record, digest_size=16).digest()
+
+    def trace(self, record: bytes, at: float = -_NEVER) -> bytes:
+        """What replicas compare, which is all of it."""
+        return self.version(record)
 
     def newest(self, record: bytes) -> int:
         """The stamp of a record."""
@@ -161,10 +178,21 @@ def make_credential(user: str, domain: str, password: str, stamp: Stamp, *, disa
     )
 
 
+class Unavailable(Protocol):
+    """Why a record cannot be had."""
+
+    @property
+    def reason(self) -> str:
+        """A slug."""
+
+
+Fetched = bytes | Unavailable | None
+
+
 class CredentialStore(Protocol):
     """The records of all kinds, to read. What is at hand is answered at once, the rest by an awaitable."""
 
-    def get(self, kind: str, key: str, now: float) -> bytes | Awaitable[bytes | None] | None:
+    def get(self, kind: str, key: str, now: float) -> Fetched | Awaitable[Fetched]:
         """The merged record, None when there never was one; `now` is monotonic."""
 
 
@@ -179,7 +207,8 @@ class Refused(NamedTuple):
 
     Reasons: "no-credentials" (the ordinary first request), "algorithm-not-offered", "qop-not-offered",
     "wrong-password", "unknown-user", "stale-nonce", "foreign-nonce", "replayed-nonce" and "forgotten-nonce" come with a
-    challenge (401 or 407); "bad-credentials" and "uri-mismatch" with 400; "user-disabled" and "banned" with 403.
+    challenge (401 or 407); "bad-credentials" and "uri-mismatch" with 400; "user-disabled" and "banned" with 403;
+    "store-unavailable" with 500, or 503 where another node may do better.
     """
 
     status: int
@@ -267,10 +296,10 @@ class Authenticator:
             aor = _aor_of_username(credentials.username, realm)
         except SipError as error:
             return Refused(error.status, (), error.reason)
-        packed = self._store.get(KIND, aor, now)
-        if packed is None or isinstance(packed, bytes):
-            return self._judge(request, credentials, realm, header_name, aor, packed, now)
-        return self._judge_later(request, credentials, realm, header_name, aor, packed, now)
+        found = self._store.get(KIND, aor, now)
+        if isinstance(found, Awaitable):
+            return self._judge_later(request, credentials, realm, header_name, aor, found, now)
+        return self._judge(request, credentials, realm, header_name, aor, found, now)
 
     def challenge(self, realm: str, header_name: str, reason: str, *, stale: bool = False) -> Refused:
         """The refusal that asks for credentials: one header an algorithm, most wanted first, all with one new nonce."""
@@ -289,10 +318,10 @@ class Authenticator:
         realm: str,
         header_name: str,
         aor: str,
-        packed: Awaitable[bytes | None],
+        finding: Awaitable[Fetched],
         now: float,
     ) -> Verdict:
-        return self._judge(request, credentials, realm, header_name, aor, await packed, now)
+        return self._judge(request, credentials, realm, header_name, aor, await finding, now)
 
     def _judge(
         self,
@@ -301,9 +330,11 @@ class Authenticator:
         realm: str,
         header_name: str,
         aor: str,
-        packed: bytes | None,
+        packed: Fetched,
         now: float,
     ) -> Verdict:
+        if packed is not None and not isinstance(packed, bytes):
+            return Refused(503 if packed.reason in ELSEWHERE else 500, (("retry-after", "2"),), "store-unavailable")
         # Known or not, everybody takes the same way down to the comparison
         try:
             user = unpack_credential(packed or self._nobody)

@@ -7,10 +7,10 @@ configured. It outlives restarts, so that dialogs and nonces do. A node that kee
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import Final
 
 from farm.config import Config, ConfigError
+from farm.security.durable import SECRET_MODE, read_file, write_file
 
 KEY_BYTES: Final = 32
 
@@ -22,7 +22,7 @@ def read_secret(config: Config) -> bytes:
     path = os.path.join(config.node.state_dir, "secret")
     try:
         os.makedirs(config.node.state_dir, mode=0o700, exist_ok=True)
-        key = _read_key(path) or _make_key(path)
+        key = read_file(path) or _make_key(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}", where="node.state_dir") from None
     if len(key) < KEY_BYTES:
@@ -47,23 +47,8 @@ def read_nonce_keys(config: Config, secret: bytes) -> tuple[bytes, ...]:
     return (key,)
 
 
-def _read_key(path: str) -> bytes:
-    """What is in the file, b"" when there is none."""
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        return file.read()
-    return b""
-
-
 def _make_key(path: str) -> bytes:
-    """A file with fresh random bytes; it appears whole or not at all, whenever the machine stops."""
+    """A file with fresh random bytes."""
     key = os.urandom(KEY_BYTES)
-    draft = f"{path}.new"
-    with suppress(FileNotFoundError):
-        os.unlink(draft)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(draft, path)
+    write_file(path, key, SECRET_MODE)
     return key

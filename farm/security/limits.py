@@ -63,12 +63,12 @@ class RateTable:
         self._interval = 1.0 / rate
         self._depth = (max(burst, 1.0) - 1.0) * self._interval
         self._entries = max(entries, 1)
-        self._used: OrderedDict[str, float] = OrderedDict()
+        self._used: OrderedDict[str | bytes, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._used)
 
-    def take(self, key: str, now: float) -> float:
+    def take(self, key: str | bytes, now: float) -> float:
         """Take one token; answers 0.0, or the time until which there is none (nothing is taken then)."""
         used = self._used
         full_at = used.get(key)
@@ -87,7 +87,7 @@ class RateTable:
         used[key] = full_at + self._interval
         return 0.0
 
-    def forget(self, key: str) -> None:
+    def forget(self, key: str | bytes) -> None:
         """Fill the bucket of `key` again."""
         self._used.pop(key, None)
 

@@ -10,8 +10,9 @@ These are asynchronous sequences, since a store may live on other nodes; with a 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from enum import Enum
+from itertools import islice
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -28,6 +29,7 @@ from farm.sip.status import SipError
 
 NAME_CHARACTERS: Final = 128
 PASSWORD_CHARACTERS: Final = 256
+AT_ONCE: Final = 20  # rows of an import that wait for other nodes together
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -42,17 +44,21 @@ class Refusal(Protocol):
         """A word for it, such as "full"."""
 
 
+Fetched = bytes | Refusal | None
+Collected = list[tuple[str, bytes]] | Refusal
+
+
 class UserStore(Protocol):
     """The records of all kinds. What is at hand is answered at once, the rest by an awaitable; `now` is monotonic."""
 
-    def get(self, kind: str, key: str, now: float) -> bytes | Awaitable[bytes | None] | None:
-        """The merged record, None when there never was one."""
+    def get(self, kind: str, key: str, now: float) -> Fetched | Awaitable[Fetched]:
+        """The merged record, None when there never was one; a Refusal when it cannot be had."""
 
     def put(self, kind: str, key: str, delta: bytes, now: float) -> bytes | Refusal | Awaitable[bytes | Refusal]:
         """Merge `delta` into the record, whole or not at all, and answer the merged one."""
 
-    def items(self, kind: str, now: float) -> Iterable[tuple[str, bytes]]:
-        """Every record of a kind that is held here, with its key, in no particular order."""
+    def collect(self, kind: str, now: float) -> Collected | Awaitable[Collected]:
+        """Every record of a kind, with its key, in no particular order; a Refusal when not all can be had."""
 
 
 class UserError(Exception):
@@ -100,6 +106,26 @@ class Imported(NamedTuple):
     change: Change
 
 
+class _Sought(NamedTuple):
+    """A row whose user is being looked up."""
+
+    line: int
+    user: str
+    domain: str
+    aor: str
+    password: str
+    found: Credential | Awaitable[Credential | None] | None
+
+
+class _Stored(NamedTuple):
+    """A row whose user is being stored."""
+
+    line: int
+    aor: str
+    known: bool
+    answer: bytes | Refusal | Awaitable[bytes | Refusal]
+
+
 class Users:
     """The users of our domains.
 
@@ -115,11 +141,10 @@ class Users:
         self._domains = tuple(domain.lower() for domain in domains)
 
     def find(self, aor: str, now: float) -> Credential | Awaitable[Credential | None] | None:
-        """The record of a canonical address-of-record; None for a user that is not, or no more."""
-        packed = self._store.get(KIND, aor, now)
-        if packed is None or isinstance(packed, bytes):
-            return _living(packed)
-        return self._find_later(packed)
+        """The record of a canonical address-of-record; None for a user that is not, or no more. Raises UserError when
+        it cannot be had."""
+        found = self._store.get(KIND, aor, now)
+        return self._find_later(found) if isinstance(found, Awaitable) else _living(found)
 
     async def add(self, name: str, password: str, now: float) -> Change:
         """A new user; EXISTS, and nothing changed, when there is one."""
@@ -156,28 +181,57 @@ class Users:
         await self._put(aor, Credential(self._stamp(), domain, {}, deleted=True), now)
         return Change.REMOVED
 
-    def entries(self, now: float) -> Iterator[UserEntry]:
-        """All users, by address-of-record, as far as this node's store holds them."""
-        for aor, packed in sorted(self._store.items(KIND, now)):
-            credential = _living(packed)
-            if credential is not None:
-                yield UserEntry(aor, credential.disabled)
+    async def entries(self, now: float) -> list[UserEntry]:
+        """All users, by address-of-record. Raises UserError when not all can be had."""
+        found = self._store.collect(KIND, now)
+        if isinstance(found, Awaitable):
+            found = await found
+        if not isinstance(found, list):
+            if found.reason == "too-many":
+                raise UserError("there are too many users to list them")
+            raise UserError(f"not all users' records can be reached ({found.reason})")
+        living = [(aor, _living(packed)) for aor, packed in sorted(found)]
+        return [UserEntry(aor, credential.disabled) for aor, credential in living if credential is not None]
 
-    async def import_rows(self, rows: Iterable[UserRow | BadRow], now: float) -> AsyncIterator[Imported | BadRow]:
+    async def import_rows(
+        self, rows: Iterable[UserRow | BadRow], now: Callable[[], float]
+    ) -> AsyncIterator[Imported | BadRow]:
         """Add or change a user for each row, answering row by row, so that the caller can show how far it is and let
-        others run in between. A bad row is handed on and spoils no other."""
-        for row in rows:
-            if isinstance(row, BadRow):
-                yield row
-                continue
-            try:
-                user, domain, aor = self.check(f"{row.user}@{row.domain}" if row.domain else row.user, row.password)
-                known = await _settled(self.find(aor, now)) is not None
-                await self._put(aor, make_credential(user, domain, row.password, self._stamp()), now)
-            except UserError as error:
-                yield BadRow(row.line, str(error))
-            else:
-                yield Imported(row.line, aor, Change.CHANGED if known else Change.ADDED)
+        others run in between. A bad row is handed on and spoils no other. `now` is asked anew for each operation: many
+        rows take longer than one operation may, and AT_ONCE of them share the waiting for other nodes."""
+        taken = iter(rows)
+        while portion := list(islice(taken, AT_ONCE)):
+            sought = [self._seek_row(row, now()) for row in portion]
+            stored = [await self._store_row(row, now()) if isinstance(row, _Sought) else row for row in sought]
+            seen: set[str] = set()
+            for row in stored:
+                if isinstance(row, BadRow):
+                    yield row
+                    continue
+                problem = await _find_problem(row)
+                change = Change.CHANGED if row.known or row.aor in seen else Change.ADDED
+                seen.add(row.aor)
+                yield BadRow(row.line, problem) if problem else Imported(row.line, row.aor, change)
+
+    def _seek_row(self, row: UserRow | BadRow, now: float) -> _Sought | BadRow:
+        """Begin to look up whom a row means."""
+        if isinstance(row, BadRow):
+            return row
+        try:
+            name = f"{row.user}@{row.domain}" if row.domain else row.user
+            user, domain, aor = self.check(name, row.password)
+            return _Sought(row.line, user, domain, aor, row.password, self.find(aor, now))
+        except UserError as error:
+            return BadRow(row.line, str(error))
+
+    async def _store_row(self, row: _Sought, now: float) -> _Stored | BadRow:
+        """Begin to store what a row says, once it is known whether it is new."""
+        try:
+            known = await _settled(row.found) is not None
+        except UserError as error:
+            return BadRow(row.line, str(error))
+        made = make_credential(row.user, row.domain, row.password, self._stamp())
+        return _Stored(row.line, row.aor, known, self._store.put(KIND, row.aor, pack_credential(made), now))
 
     def check(self, name: str, password: str | None = None) -> tuple[str, str, str]:
         """A name as (user, domain, address-of-record); raises UserError for what may not be."""
@@ -197,20 +251,28 @@ class Users:
             raise UserError(f"{name!r} is no user name: {error.phrase}") from None
 
     async def _put(self, aor: str, credential: Credential, now: float) -> None:
-        answer = self._store.put(KIND, aor, pack_credential(credential), now)
-        if isinstance(answer, Awaitable):
-            answer = await answer
-        if not isinstance(answer, bytes):
-            raise UserError(f"{aor} was not stored ({answer.reason})")
+        problem = await _find_problem(
+            _Stored(0, aor, False, self._store.put(KIND, aor, pack_credential(credential), now))
+        )
+        if problem:
+            raise UserError(problem)
 
-    async def _find_later(self, packed: Awaitable[bytes | None]) -> Credential | None:
-        return _living(await packed)
+    async def _find_later(self, finding: Awaitable[Fetched]) -> Credential | None:
+        return _living(await finding)
 
 
-def _living(packed: bytes | None) -> Credential | None:
-    if packed is None:
+async def _find_problem(row: _Stored) -> str:
+    """Why a user was not stored; "" when it was."""
+    answer: bytes | Refusal = await _settled(row.answer)
+    return "" if isinstance(answer, bytes) else f"{row.aor} was not stored ({answer.reason})"
+
+
+def _living(found: Fetched) -> Credential | None:
+    if found is None:
         return None
-    credential = unpack_credential(packed)
+    if not isinstance(found, bytes):
+        raise UserError(f"the users' records cannot be reached ({found.reason})")
+    credential = unpack_credential(found)
     return None if credential.deleted else credential
 
 

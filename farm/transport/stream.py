@@ -27,6 +27,9 @@ from farm.transport.connection import Connection, StreamContext
 from farm.transport.local import WILDCARDS, make_listener_name
 from farm.transport.udp import ListenError, bind_socket, explain_refusal
 
+# Connections that may wait for a turn of ours: Twisted's 50 are soon full when phones come back all at once, and each
+# that finds no room tries again after a second.
+BACKLOG: Final = 1024
 _NAMED: Final = "#"  # between a listener's name and a connection's number
 
 
@@ -182,7 +185,7 @@ class TcpListener(ServerFactory):
                 self._port = reactor.adoptStreamPort(bound.fileno(), bound.family, self)
         else:
             try:
-                self._port = reactor.listenTCP(self.port, self, interface=self.host)
+                self._port = reactor.listenTCP(self.port, self, BACKLOG, interface=self.host)
             except CannotListenError as error:
                 raise ListenError(explain_refusal(self.name, error.socketError)) from None
         self.port = self._port.getHost().port

@@ -182,3 +182,52 @@ def test_a_route_is_a_user_part_that_needs_no_escape(call_id: str, fact: str) ->
 def test_a_secret_too_short_to_be_one_is_refused_at_the_start() -> None:
     with pytest.raises(ValueError, match="shorter than 16 bytes"):
         make_tokens(b"secret")
+
+
+# From node to node
+
+PHONE = "sip:bob@10.0.0.7:5060;transport=tcp"
+
+
+@pytest.mark.parametrize("flow", [CALLER, CALLEE])
+def test_an_onward_names_its_flow_to_every_node_of_the_farm(flow: Hop) -> None:
+    user = make_tokens(seed=1).make_onward(flow, PHONE)
+    assert make_tokens(seed=2).open_onward(user, PHONE) == flow
+    assert parse_uri(f"sip:{user}@192.0.2.2;lr").user == user
+    assert len(user) <= 120
+
+
+@pytest.mark.parametrize("other", ["", "sip:bob@10.0.0.7", PHONE + ";x", "sip:mallory@198.51.100.66"])
+def test_an_onward_opens_for_its_own_request_uri_alone(other: str) -> None:
+    tokens = make_tokens()
+    assert tokens.open_onward(tokens.make_onward(CALLER, PHONE), other) is None
+
+
+def test_nobody_without_the_farm_s_key_makes_an_onward() -> None:
+    forged = make_tokens(b"another secret!!").make_onward(CALLER, PHONE)
+    assert make_tokens().open_onward(forged, PHONE) is None
+
+
+@pytest.mark.parametrize("user", ["", "bob", "A" * 38, "A" * 80, "ä" * 60, "\udc80" * 60, "A" * 401])
+def test_what_is_no_onward_opens_nothing(user: str) -> None:
+    assert make_tokens().open_onward(user, PHONE) is None
+
+
+@given(st.integers(0, 60), st.characters(codec="ascii", categories=["L", "N"]))
+def test_an_onward_with_one_character_changed_opens_nothing(index: int, character: str) -> None:
+    tokens = make_tokens()
+    user = tokens.make_onward(CALLER, PHONE)
+    changed = user[:index] + character + user[index + 1 :]
+    assert (tokens.open_onward(changed, PHONE) is None) == (changed != user)
+
+
+@pytest.mark.parametrize("call_id", [CALL_ID, PHONE, f"sipfarm-onward {PHONE}"])
+def test_a_record_route_is_no_onward_and_an_onward_no_record_route(call_id: str) -> None:
+    """Whoever has seen the one cannot use it as the other, whatever he puts into Call-ID or Request-URI."""
+    tokens = make_tokens()
+    onward = tokens.make_onward(CALLER, PHONE)
+    assert tokens.open_route(onward, PHONE) is None
+    assert tokens.open_route(onward, CALL_ID) is None
+    route = tokens.make_route(PHONE, FACTS, CALLER, CALLEE)
+    assert tokens.open_onward(route, PHONE) is None
+    assert tokens.open_onward(tokens.make_route(call_id, FACTS, CALLER, CALLEE), PHONE) is None

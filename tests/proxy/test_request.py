@@ -279,3 +279,33 @@ def test_a_route_that_cannot_be_read_is_a_400(tokens: Tokens, value: str) -> Non
 
 def test_a_route_of_another_scheme_is_nobody_s_address_of_ours(tokens: Tokens) -> None:
     assert read(make_request(headers=["Route: <tel:+1>"]), tokens).routes == ["<tel:+1>"]
+
+
+# From another node of the farm
+
+PHONE = "sip:bob@10.0.0.7:5060"
+
+
+def test_an_order_of_another_node_names_the_flow_and_proves_that_it_was_let_through(tokens: Tokens) -> None:
+    onward = tokens.make_onward(BOB_FLOW, PHONE)
+    route = read(make_request(uri=PHONE, headers=[f"Route: <sip:{onward}@192.0.2.1;lr>"]), tokens)
+    assert (route.flow, route.proven, route.routes) == (BOB_FLOW, True, [])
+
+
+def test_an_order_for_another_phone_is_none(tokens: Tokens) -> None:
+    onward = tokens.make_onward(BOB_FLOW, PHONE)
+    for uri in ("sip:mallory@198.51.100.66", "sip:bob@10.0.0.7"):
+        route = read(make_request(uri=uri, headers=[f"Route: <sip:{onward}@192.0.2.1;lr>"]), tokens)
+        assert (route.flow, route.proven) == (None, False)
+
+
+def test_an_order_for_another_node_is_not_ours(tokens: Tokens) -> None:
+    onward = tokens.make_onward(BOB_FLOW, PHONE)
+    route = read(make_request(uri=PHONE, headers=[f"Route: <sip:{onward}@192.0.2.77;lr>"]), tokens)
+    assert (route.flow, route.proven, len(route.routes)) == (None, False, 1)
+
+
+def test_a_dialog_s_own_flow_comes_before_an_order(tokens: Tokens) -> None:
+    onward = tokens.make_onward(ALICE_FLOW, "sip:bob@192.0.2.201")
+    headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;lr>, <sip:{onward}@192.0.2.1;lr>"]
+    assert read(make_request("BYE", "sip:bob@192.0.2.201", to=IN_DIALOG, headers=headers), tokens).flow == BOB_FLOW

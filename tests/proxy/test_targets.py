@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import pytest
 
 from farm.proxy.admission import Caller
 from farm.proxy.request import RouteInformation
-from farm.proxy.targets import Contact, Target
+from farm.proxy.targets import Contact, Located, Target
 from farm.sip.hop import Hop
 from farm.sip.status import SipError
 from farm.sip.uri import parse_uri
-from tests.support.element import Bound, Element
+from tests.support.element import Bound, Element, Found
 from tests.support.recorders import Promise, run
 
 BOB = "sip:bob@example.com"
@@ -261,3 +261,112 @@ def test_a_local_number_keeps_the_context_that_gives_it_a_meaning(element: Eleme
 
 def test_a_number_that_no_gateway_takes_is_404(element: Element) -> None:
     assert refuse(element, "tel:+4930123", Caller.OURS) == (404, "no-gateway")
+
+
+# Several nodes
+
+
+class Siblings:
+    """Node 1 is this one, 2 lives, all others are dead."""
+
+    def route_to(self, node: int, flow: Hop, uri_text: str) -> str | None:
+        if node == 1:
+            return ""
+        return f"<sip:{flow.port}@192.0.2.2;lr>" if node == 2 else None
+
+
+@pytest.fixture
+def among_others(element: Element) -> Element:
+    element.targets._nodes = Siblings()
+    return element
+
+
+def flow_of(node: int, port: int = 5, **parts: object) -> Bound:
+    """A contact that only a flow of that node reaches."""
+    return Bound("sip:bob@10.1.1.1", received=Hop("TCP", "203.0.113.7", port), node=node, **parts)  # type: ignore[arg-type]
+
+
+def test_a_flow_of_another_node_is_reached_through_that_node(among_others: Element) -> None:
+    among_others.bind(BOB, flow_of(1, 7), flow_of(2, 8))
+    ours, theirs = find(among_others, BOB)
+    assert (ours.hop, ours.path) == (Hop("TCP", "203.0.113.7", 7), ())
+    assert (theirs.hop, theirs.path, theirs.uri_text) == (None, ("<sip:8@192.0.2.2;lr>",), "sip:bob@10.1.1.1")
+
+
+def test_a_contact_with_an_address_is_reached_by_any_node_whoever_registered_it(among_others: Element) -> None:
+    among_others.bind(BOB, Bound("sip:bob@192.0.2.201", node=3))
+    assert shape(find(among_others, BOB)) == [("sip:bob@192.0.2.201", 1000)]
+
+
+@pytest.mark.parametrize("caller", list(Caller))
+def test_the_flows_of_a_dead_node_are_dead_with_it(among_others: Element, caller: Caller) -> None:
+    among_others.bind(BOB, flow_of(3), flow_of(2, 8, q=300))
+    assert shape(find(among_others, BOB, caller)) == [("sip:bob@10.1.1.1", 300)]
+    among_others.bind(BOB, flow_of(3), flow_of(4))
+    assert refuse(among_others, BOB, caller) == (480, "not-registered")
+
+
+def test_a_phone_whose_first_flow_died_with_its_node_is_rung_by_the_next_one(among_others: Element) -> None:
+    phone = {"instance": "<urn:uuid:1>"}
+    among_others.bind(
+        BOB, flow_of(3, 1, reg_id=2, **phone), flow_of(2, 2, reg_id=1, **phone), flow_of(1, 3, reg_id=3, **phone)
+    )
+    (target,) = find(among_others, BOB)
+    assert target.path == ("<sip:2@192.0.2.2;lr>",)
+    assert [spare.hop for spare in target.spares] == [Hop("TCP", "203.0.113.7", 3)]
+
+
+def test_a_number_s_gateway_is_used_when_its_user_s_flows_are_dead(among_others: Element) -> None:
+    among_others.routes["+4930123"] = ["sip:gw.example.net"]
+    among_others.bind("sip:+4930123@example.com", flow_of(3))
+    assert shape(find(among_others, "sip:+4930123@example.com")) == [("sip:+4930123@gw.example.net;user=phone", 1000)]
+
+
+# When it cannot be said at once, or not at all
+
+
+class Directory:
+    """Knows later who has an account."""
+
+    def __init__(self, *accounts: str) -> None:
+        self.accounts = accounts
+
+    async def exists(self, aor: str) -> bool:
+        return aor in self.accounts
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["bindings-here", "bindings-elsewhere"])
+def test_users_elsewhere_are_asked_for_before_anybody_hears_404(element: Element, far: bool) -> None:
+    element.targets._directory = Directory(BOB)
+    element.targets._locator = Nothing(far)
+    assert refuse(element, BOB, Caller.OURS) == (480, "not-registered")
+    assert refuse(element, "sip:nobody@example.com", Caller.OURS) == (404, "unknown-user")
+    assert refuse(element, "sip:nobody@example.com", Caller.STRANGER) == (480, "not-registered")
+
+
+class Nothing:
+    """A location service without a record of anybody."""
+
+    def __init__(self, far: bool) -> None:
+        self.far = far
+
+    def find(self, aor: str, now: float) -> Located | Awaitable[Located]:
+        async def later() -> Located:
+            return Found((), False)
+
+        return later() if self.far else Found((), False)
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_a_location_service_that_cannot_say_is_no_404(element: Element, far: bool) -> None:
+    class Unreachable(Nothing):
+        def find(self, aor: str, now: float) -> Located | Awaitable[Located]:
+            async def later() -> Located:
+                raise SipError(500, reason="store-unavailable")
+
+            if far:
+                return later()
+            raise SipError(500, reason="store-unavailable")
+
+    element.targets._locator = Unreachable(far)
+    assert refuse(element, BOB, Caller.OURS) == (500, "store-unavailable")

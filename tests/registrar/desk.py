@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from farm.config import RegistrarSettings
@@ -12,8 +12,8 @@ from farm.metrics import Metrics
 from farm.overlay.clock import HybridClock
 from farm.overlay.local import LocalStore
 from farm.overlay.store import Store
-from farm.registrar.binding import RegistrationKind
-from farm.registrar.location import Location, ReplicatedStore
+from farm.registrar.binding import Binding, RegistrationKind
+from farm.registrar.location import Located, Location, ReplicatedStore
 from farm.registrar.registrar import Authenticator, Registrar
 from farm.sip.address import parse_address
 from farm.sip.hop import Hop
@@ -78,6 +78,8 @@ class Desk:
         self.location = Location(replicated or LocalStore(self.store), self.kind, self.clock, self.wall)
         self.metrics = Metrics()
         self.waiting: list[Coroutine[Any, Any, None]] = []
+        self.pending: list[tuple[Coroutine[Any, Any, Any], Callable[[Any, float], None]]]
+        self.pending = getattr(replicated, "pending", [])  # updates under way, of a slow store
         self.reports: list[str] = []
         self.logged: list[tuple[str, dict[str, object]]] = []
         self.registrar = Registrar(
@@ -101,9 +103,16 @@ class Desk:
     def wall(self) -> float:
         return WALL + self.now
 
+    def _run_pending(self) -> None:
+        while self.pending:
+            answer, done = self.pending.pop(0)
+            done(asyncio.run(answer), self.now)
+
     def run_waiting(self) -> None:
+        self._run_pending()
         while self.waiting:
             asyncio.run(self.waiting.pop(0))
+            self._run_pending()
 
     def receive(self, request: Request, source: Hop = SOURCE) -> RecordedTransaction:
         request.source = source
@@ -139,9 +148,18 @@ class Desk:
         return answer
 
     def uris(self, aor: str = AOR) -> list[str]:
+        return [binding.uri for binding in self.find(aor)]
+
+    def find(self, aor: str = AOR) -> list[Binding]:
+        return self._locate(aor).bindings
+
+    def knows(self, aor: str = AOR) -> bool:
+        return self._locate(aor).known
+
+    def _locate(self, aor: str) -> Located:
         found = self.location.find(aor, self.now)
-        assert isinstance(found, list)
-        return [binding.uri for binding in found]
+        assert isinstance(found, Located)
+        return found
 
     def counted(self, result: str) -> float:
         return read(self.metrics.registrations_total.child(result))

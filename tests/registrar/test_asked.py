@@ -149,3 +149,24 @@ def test_the_source_of_a_request_from_a_proxy_is_the_proxy_s() -> None:
     )
     request.source = Hop("TCP", "192.0.2.7", 5060, "here")
     assert find_received(request, Asked(request), read_contact("<sip:a@10.0.0.1>", EMPTY, True)) is None
+
+
+@pytest.mark.parametrize(
+    ("contact", "headers", "removes"),
+    [
+        ("<sip:a@192.0.2.1>", [], False),
+        ("<sip:a@192.0.2.1>;expires=60", ["Expires: 3600"], False),
+        ("<sip:a@192.0.2.1>", ["Expires: 0"], True),
+        ("<sip:a@192.0.2.1>;expires=60", ["Expires: 0"], True),
+        ("<sip:a@192.0.2.1>;EXPIRES=0", [], True),
+        ("<sip:a@192.0.2.1>;expires=60, <sip:b@192.0.2.1>;expires=0", [], True),
+        ("*", ["Expires: 0"], True),
+        ("*", [], True),
+        ("<sip:a@192.0.2.1>;q=0.5", [], True),  # too careful, and no harm
+        (None, [], False),
+    ],
+)
+def test_whether_something_may_be_removed_is_seen_before_the_contacts_are_read(
+    contact: str | None, headers: list[str], removes: bool
+) -> None:
+    assert make_asked(*headers, contact=contact).may_remove is removes

@@ -321,3 +321,94 @@ def test_the_winner_is_the_latest_of_the_highest_cseqs(
         for entry in record.entries:
             highest = {register.call_id: register for register in entry.registers}  # the older has the higher CSeq
             assert value_of(entry) is max(highest.values(), key=lambda register: (register.stamp, register.node))
+
+
+# What other nodes compare and send
+
+
+@given(_LISTS, st.lists(st.integers(0, 100), min_size=10, max_size=10), st.integers(-1000, 1000))
+@settings(max_examples=200, deadline=None)
+def test_replicas_that_have_seen_the_same_have_the_same_version(
+    drawn: list[tuple[int, int, str, int, int, int, int]], order: list[int], shift: int
+) -> None:
+    """On whatever clock, in whatever order, and lapsed or not; and what was merged passes as a peer's record."""
+    kind, other = RegistrationKind(7200), RegistrationKind(7200)
+    made = make_updates(drawn)
+    shuffled = [record for _, record in sorted(zip(order, made, strict=False), key=lambda pair: pair[0])]
+    packed = kind.pack(joined(*made))
+    elsewhere = other.shift(other.pack(joined(*shuffled)), float(shift))
+    assert kind.version(packed) == other.version(elsewhere)
+    assert kind.trace(packed) == other.trace(elsewhere)
+    swept = kind.sweep(packed, 3610.0).record  # all has lapsed, nothing is forgotten
+    assert swept is not None
+    assert kind.version(swept) == kind.version(packed)
+    assert kind.trace(packed, 3610.0) == kind.trace(swept)
+
+
+def test_a_version_is_16_bytes_and_differs_for_what_differs() -> None:
+    kind = RegistrationKind()
+    one, other = kind.pack(update("1", 1, 10)), kind.pack(update("1", 2, 11))
+    assert len(kind.version(one)) == 16
+    assert kind.version(one) != kind.version(other)
+
+
+def test_what_will_be_left_is_told_beforehand() -> None:
+    kind = RegistrationKind(7200)
+    packed = kind.pack(update("1", 1, 10, at=0, granted=60))
+    assert kind.trace(packed, 59.9) == kind.trace(packed)
+    assert kind.trace(packed, 60.0) != kind.trace(packed)
+    assert kind.trace(packed, 7259.9) != b""
+    assert kind.trace(packed, 7260.0) == b""
+
+
+def test_nothing_of_a_peer_is_from_the_future() -> None:
+    kind = RegistrationKind()
+    record = kind.unpack(kind.shift(kind.pack(joined(star(5, at=9000), update("1", 1, 10, at=9000))), 5.0, 10.0))
+    assert (record.floor_at, winner(record).at) == (10_000, 10_000)
+    record = kind.unpack(kind.shift(kind.pack(update("1", 1, 10, at=4000)), 5.0, 10.0))
+    assert winner(record).at == 9000
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Record([Entry(URI, [])]),
+        update("1", 1, 10, granted=7201),
+        star(-1),
+        Record([Entry(URI, [Register("1", 1, 10, 1, 0), Register("2", 1, 20, 1, 0)])]),  # the latest is not first
+        Record([Entry(URI, [Register("1", 1, 20, 1, 0), Register("1", 1, 10, 1, 0)])]),  # beaten in all
+        Record([Entry(URI, [Register("1", 1, 20, 1, 0), Register("2", 1, 10, 1, 0)], NO_FLOOR, 1)]),
+        Record([Entry(URI, [Register(str(each), 1, 20 - each, 1, 0) for each in range(5)])]),
+        Record([Entry(URI, [Register("1", 1, 10, 1, 0)], (10, 1))]),
+        Record([Entry(URI, [Register("1", 1, 10, 1, 0)])], 10, 0),
+        Record([Entry("x" * 200_000, [Register("1", 1, 10, 1, 0)])]),
+    ],
+)
+def test_a_record_that_no_merge_leaves_behind_is_refused(broken: Record) -> None:
+    kind = RegistrationKind(7200)
+    with pytest.raises(ValueError, match=r"."):
+        kind.shift(kind.pack(broken), 0.0)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("-inf"), float("nan"), 1e12])
+def test_no_clock_is_that_far_off(seconds: float) -> None:
+    kind = RegistrationKind()
+    with pytest.raises(ValueError, match=r"."):
+        kind.shift(kind.pack(update("1", 1, 10)), seconds)
+
+
+def test_an_old_call_id_is_forgotten_on_time_and_not_whenever_a_sweep_comes_by() -> None:
+    kind = RegistrationKind(7200)
+    packed = kind.pack(joined(update("old", 1, 10, at=0), update("new", 1, 20, at=7_000_000, granted=7200)))
+    assert kind.merge(None, packed, 7000.0).due_at == 7260.0
+    swept = kind.sweep(packed, 7260.0)
+    assert swept.due_at == 14_200.0
+
+
+def test_a_tombstone_with_a_later_register_of_its_call_id_is_not_due_before_that() -> None:
+    """It was due in the past again and again, until the later one had outlived all as well."""
+    kind = RegistrationKind(7200)
+    packed = kind.pack(joined(update("1", 9, 10, at=0, granted=0), update("1", 1, 20, at=100_000, granted=0)))
+    assert winner(kind.unpack(packed)).cseq == 9
+    assert kind.sweep(packed, 7260.0).due_at == 7360.0
+    assert kind.sweep(packed, 7360.0).record is None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+
+import pytest
 
 from farm.overlay.clock import HybridClock
 from farm.overlay.journal import Batch, Journal
@@ -14,6 +16,7 @@ from farm.overlay.store import Full, Store
 from farm.registrar.binding import RegistrationKind, bindings_of
 from farm.registrar.location import Location
 from farm.registrar.record import EMPTY
+from farm.sip.status import SipError
 from tests.registrar.desk import AOR, Desk
 
 PHONE = "<sip:alice@192.0.2.101:5060>"
@@ -30,8 +33,16 @@ class Later:
     async def get(self, kind: str, key: str, now: float) -> bytes | None:
         return self.store.get(kind, key, now)
 
+    async def peek(self, kind: str, key: str, now: float) -> bytes | None:
+        return self.store.peek(kind, key, now)
+
     async def put(self, kind: str, key: str, delta: bytes, now: float) -> bytes | Full:
         return Full("records") if self.refuse else self.store.put(kind, key, delta, now)
+
+    def begin_put(
+        self, kind: str, key: str, delta: bytes, done: Callable[[bytes | Full, float], None], now: float
+    ) -> None:
+        raise AssertionError
 
     def items(self, kind: str, now: float) -> Iterable[tuple[str, bytes]]:
         return self.store.items(kind, now)
@@ -48,9 +59,9 @@ def wait(awaitable: object) -> object:
 
 def test_nobody_is_where_nobody_registered() -> None:
     desk = Desk()
-    assert desk.location.find(AOR, desk.now) == []
+    assert desk.find() == []
     assert desk.location.read(AOR, desk.now) is EMPTY
-    assert not desk.location.known(AOR)
+    assert not desk.knows()
 
 
 def test_what_is_remembered_is_known_although_nobody_is_there() -> None:
@@ -58,11 +69,11 @@ def test_what_is_remembered_is_known_although_nobody_is_there() -> None:
     desk.register()
     desk.register(f"{PHONE};expires=0", 2)
     assert desk.uris() == []
-    assert desk.location.known(AOR)
+    assert desk.knows()
     desk.now += 7261
     while desk.store.sweep(desk.now + 5):
         pass
-    assert not desk.location.known(AOR)
+    assert not desk.knows()
 
 
 def test_an_operator_removes_all_and_the_phone_may_come_back() -> None:
@@ -78,11 +89,13 @@ def test_answers_that_are_elsewhere_come_later() -> None:
     desk = Desk()
     later = Later(LocalStore(desk.store))
     location = Location(later, desk.kind, desk.clock, desk.wall)
-    assert wait(location.find(AOR, desk.now)) == []
+    assert wait(location.find(AOR, desk.now)) == ([], False)
     desk.register(f"{PHONE}, {OTHER}")
-    assert [binding.uri for binding in wait(location.find(AOR, desk.now))] == desk.uris()  # type: ignore[attr-defined]
+    assert [binding.uri for binding in wait(location.find(AOR, desk.now)).bindings] == desk.uris()  # type: ignore[attr-defined]
     later.refuse = True
-    assert wait(location.remove(AOR, desk.now)) == 0
+    with pytest.raises(SipError, match="500"):
+        wait(location.remove(AOR, desk.now))
+    assert len(desk.uris()) == 2
     later.refuse = False
     assert wait(location.remove(AOR, desk.now)) == 2
     assert desk.uris() == []
@@ -110,7 +123,7 @@ def restart(desk: Desk, path: Path, down: float, now: float) -> Desk:
     after = Desk()
     after.now = now
     journal.open()
-    restore(journal, after.store, after.clock, now, desk.wall() + down)
+    restore(journal.replay(), after.store, after.clock, now, desk.wall() + down)
     journal.close()
     return after
 
@@ -153,7 +166,7 @@ def test_what_lapsed_while_the_node_was_down_is_not_called(tmp_path: Path) -> No
     desk.register(f"{PHONE};expires=60")
     after = restart(desk, tmp_path / "j", 61, 0.0)
     assert after.uris() == []
-    assert after.location.known(AOR)
+    assert after.knows()
     after.store.sweep(10.0)
     assert after.store.shelves["registration"].live == 0
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from farm.registrar.location import Located
 from tests.support.digest import parse_challenge
 from tests.support.farms import Farm, run
 from tests.support.parties import Message, Party, exchange, set_up_call
@@ -64,7 +65,7 @@ def test_a_wrong_password_is_challenged_again_and_registers_nobody(farm: Farm) -
     node = farm.add_node()
     alice = farm.add_party("alice")
     assert register_with(alice, "wrong").status == 401
-    assert node.node.location.find(alice.aor, node.seconds()) == []
+    assert node.node.location.find(alice.aor, node.seconds()) == ([], False)
     assert node.value("sip_rejected", "wrong-password") == 1
 
 
@@ -105,9 +106,9 @@ def test_credentials_that_were_used_are_worth_nothing_to_who_recorded_them(farm:
     replayed = resend(eve, sent, line)
     assert replayed.status == 401
     assert node.value("sip_rejected", "replayed-nonce") == 1
-    bindings = node.node.location.find(alice.aor, node.seconds())
-    assert isinstance(bindings, list)
-    assert [binding.uri for binding in bindings] == [alice.contact]
+    found = node.node.location.find(alice.aor, node.seconds())
+    assert isinstance(found, Located)
+    assert [binding.uri for binding in found.bindings] == [alice.contact]
 
 
 def test_one_nonce_serves_many_requests_when_its_count_grows(farm: Farm) -> None:

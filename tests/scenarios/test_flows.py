@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from farm.registrar.location import Located
 from tests.support.farms import NODE, Farm
 from tests.support.parties import Dialog, Party, exchange, set_up_call
 
@@ -189,9 +190,9 @@ def test_a_phone_that_connects_and_registers_again_is_called_on_its_new_connecti
     bob.register(contact=instance)
     bob.disconnect()
     bob.register(contact=instance)
-    bindings = farm.node.node.location.find(bob.aor, farm.node.seconds())
-    assert isinstance(bindings, list)
-    assert len(bindings) == 1
+    found = farm.node.node.location.find(bob.aor, farm.node.seconds())
+    assert isinstance(found, Located)
+    assert len(found.bindings) == 1
     ours, theirs = set_up_call(alice, bob)
     exchange(theirs, ours, "BYE")
 

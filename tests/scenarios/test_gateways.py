@@ -109,25 +109,25 @@ def test_a_gateway_that_does_not_answer_its_probes_is_down_until_it_does(farm: F
     for gateway in (first, second):
         answer_probes(gateway)
     farm.run(65)
-    assert node.node.problems() == []
+    assert node.node.reports.problems() == []
     assert first.count("OPTIONS") in (2, 3)
     probe = first.received[0]
     assert (probe.uri, probe.first("cseq").split()[1]) == (f"sip:{FIRST}", "OPTIONS")
     first.host.pause()
     farm.run(150)
-    assert node.node.problems() == [f"gateway sip:{FIRST} does not answer"]
+    assert node.node.reports.problems() == [f"gateway sip:{FIRST} does not answer"]
     assert node.value("gateway_up", f"sip:{FIRST}") == 0
     alice.ask("MESSAGE", "tel:+493012345")
     second.answer(second.expect("MESSAGE", within=1), 200)
     alice.expect(200)
     first.host.resume()
     farm.run(100)
-    assert node.node.problems() == []
+    assert node.node.reports.problems() == []
     assert node.value("gateway_up", f"sip:{FIRST}") == 1
     alice.ask("MESSAGE", "tel:+493012345")
     first.answer(first.expect("MESSAGE", within=1), 200)
     alice.expect(200)
-    assert node.node.status()["gateways"] == {f"sip:{FIRST}": "up", f"sip:{SECOND}": "up"}
+    assert node.node.reports.status()["gateways"] == {f"sip:{FIRST}": "up", f"sip:{SECOND}": "up"}
 
 
 def test_a_gateway_that_fails_a_call_is_probed_at_once(farm: Farm) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from farm.registrar.location import Located
 from tests.support.farms import NODE, Farm, FarmNode
 from tests.support.network import Path
 from tests.support.parties import Dialog, Party, exchange, set_up_call
@@ -14,8 +15,8 @@ SQLITE = {"backend": "sqlite", "flush_seconds": 0.5}
 def contacts_of(node: FarmNode, aor: str) -> list[str]:
     """The contacts that a node knows of an address-of-record."""
     found = node.node.location.find(aor, node.seconds())
-    assert isinstance(found, list)
-    return [binding.uri for binding in found]
+    assert isinstance(found, Located)
+    return [binding.uri for binding in found.bindings]
 
 
 @pytest.mark.parametrize("rebooted", [False, True], ids=["killed", "rebooted"])
@@ -164,7 +165,7 @@ def test_a_full_disk_is_reported_and_calls_and_registrations_go_on_until_there_i
     fill_disk(node)
     phones = register_phones(farm, 10)
     farm.run(10)
-    problems = node.node.problems()
+    problems = node.node.reports.problems()
     assert len(problems) == 1
     assert "the journal cannot be written" in problems[0]
     assert "full" in problems[0]
@@ -176,7 +177,7 @@ def test_a_full_disk_is_reported_and_calls_and_registrations_go_on_until_there_i
         exchange(theirs, ours, "BYE")
     free_disk(node)
     farm.run(4)
-    assert node.node.problems() == []
+    assert node.node.reports.problems() == []
     assert (node.value("journal_pending"), node.value("journal_lag")) == (0, 0)
     node.restart()
     assert contacts_of(node, phones[9].aor) != []
@@ -191,7 +192,7 @@ def test_a_draining_node_refuses_what_is_new_and_lets_call_set_ups_finish(farm: 
     bob.answer(invite, 180)
     alice.expect(180)
     done = node.begin_stop()
-    assert not node.node.ready()
+    assert not node.node.reports.ready()
     carol.request("INVITE", bob.aor)
     refused = carol.expect(503)
     assert refused.first("retry-after") == "5"

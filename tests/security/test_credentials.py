@@ -18,6 +18,7 @@ from farm.security.credentials import (
     Authenticator,
     CredentialKind,
     Refused,
+    Verdict,
     make_aor,
     make_credential,
     merge_credentials,
@@ -520,3 +521,73 @@ class TestWhatIsRefused:
         farm = Farm()
         for value in (text, f"Digest {text}", f"{NONE_YET},{text}", farm.answer().replace("alice", text)):
             assert isinstance(farm.check(value), Authenticated | Refused)
+
+
+# What other nodes send and compare
+
+
+def test_a_credential_of_another_node_is_taken_as_it_is_unless_no_node_makes_such() -> None:
+    kind = CredentialKind()
+    packed = pack_credential(make_credential("alice", "example.com", "secret", (7, 1)))
+    assert kind.shift(packed, 5.0, 10.0) is packed
+    broken = (
+        make_credential("alice", "example.com", "secret", (-1, 1)),
+        make_credential("alice", "example.com", "secret", (7, -1)),
+        make_credential("alice", "x" * 1100, "secret", (7, 1)),
+    )
+    for each in (*map(pack_credential, broken), b"\xff"):
+        with pytest.raises(ValueError, match=r"."):
+            kind.shift(each, 0.0)
+
+
+def test_replicas_with_the_same_user_compare_as_equal() -> None:
+    kind = CredentialKind()
+    one = pack_credential(make_credential("alice", "example.com", "secret", (7, 1)))
+    other = pack_credential(make_credential("alice", "example.com", "secret", (8, 1)))
+    assert len(kind.version(one)) == 16
+    assert kind.version(one) == kind.trace(one) == kind.trace(one, 1000.0)
+    assert kind.version(one) != kind.version(other)
+    assert not kind.everywhere
+
+
+class TestRecordsThatCannotBeHad:
+    @pytest.mark.parametrize(("reason", "status"), [("too-few-owners", 500), ("no-owners", 503), ("clock", 503)])
+    @pytest.mark.parametrize("far", [False, True])
+    def test_nobody_is_challenged_again_or_let_in(self, reason: str, status: int, far: bool) -> None:
+        """A second 401 would be taken for a wrong password; on 503 a client asks another node."""
+        farm = Farm()
+        answer = farm.answer()
+        farm.authenticator._store = Unreachable(reason, far)
+        request = Request("REGISTER", "sip:example.com", [make_header("authorization", answer)])
+        request.source = Hop("UDP", "192.0.2.7", 5060)
+        verdict = farm.authenticator.check(request, REALM, "authorization", 1.0)
+        if isinstance(verdict, Awaitable):
+            verdict = asyncio.run(_await(verdict))
+        assert verdict == Refused(status, (("retry-after", "2"),), "store-unavailable")
+
+    def test_it_is_nobody_s_failure_and_no_ban_follows(self) -> None:
+        farm = Farm()
+        answer = farm.answer(password="wrong")
+        store, farm.authenticator._store = farm.authenticator._store, Unreachable("too-few-owners", False)
+        for _ in range(10):
+            assert isinstance(farm.check(answer), Refused)
+        farm.authenticator._store = store
+        assert farm.check(farm.answer()) == ALICE
+
+
+class Unreachable:
+    """A store whose owners do not answer."""
+
+    def __init__(self, reason: str, far: bool) -> None:
+        self.reason = reason
+        self.far = far
+
+    def get(self, kind: str, key: str, now: float) -> Unreachable | Awaitable[Unreachable]:
+        async def later() -> Unreachable:
+            return self
+
+        return later() if self.far else self
+
+
+async def _await(verdict: Awaitable[Verdict]) -> Verdict:
+    return await verdict

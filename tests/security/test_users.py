@@ -10,7 +10,7 @@ import pytest
 
 from farm.security.credentials import KIND, CredentialKind, unpack_credential
 from farm.security.record import Stamp
-from farm.security.users import BadRow, Change, Imported, UserEntry, UserError, UserRow, Users
+from farm.security.users import AT_ONCE, BadRow, Change, Imported, UserEntry, UserError, UserRow, Users
 from farm.sip.digest import make_ha1
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ class Full(NamedTuple):
 
 
 Stored = bytes | Full
+Listed = list[tuple[str, bytes]] | Full
 
 
 class LocalStore:
@@ -29,6 +30,7 @@ class LocalStore:
     def __init__(self) -> None:
         self.records: dict[str, bytes] = {}
         self.full = False
+        self.problem = ""
 
     def get(self, kind: str, key: str, now: float) -> bytes | Awaitable[bytes | None] | None:
         assert kind == KIND
@@ -42,8 +44,9 @@ class LocalStore:
         self.records[key] = record
         return record
 
-    def items(self, kind: str, now: float) -> Iterable[tuple[str, bytes]]:
-        return self.records.items()
+    def collect(self, kind: str, now: float) -> Listed | Awaitable[Listed]:
+        assert kind == KIND
+        return Full(self.problem) if self.problem else list(self.records.items())
 
 
 class FarStore(LocalStore):
@@ -62,6 +65,13 @@ class FarStore(LocalStore):
             answer = LocalStore.put(self, kind, key, delta, now)
             assert not isinstance(answer, Awaitable)
             return answer
+
+        return later()
+
+    def collect(self, kind: str, now: float) -> Listed | Awaitable[Listed]:
+        async def later() -> Listed:
+            await asyncio.sleep(0)
+            return list(self.records.items())
 
         return later()
 
@@ -91,7 +101,7 @@ def done(order: Coroutine[Any, Any, T]) -> T:
 
 
 async def collect(users: Users, rows: Iterable[UserRow | BadRow]) -> list[Imported | BadRow]:
-    return [row async for row in users.import_rows(rows, 1.0)]
+    return [row async for row in users.import_rows(rows, lambda: 1.0)]
 
 
 def test_a_user_is_added_once_and_its_password_is_nowhere_to_be_found() -> None:
@@ -129,7 +139,7 @@ def test_names_are_taken_as_people_write_them_and_kept_canonical(name: str, aor:
     assert users.check(name)[2] == aor
     assert done(users.add(name, "secret", 1.0)) is Change.ADDED
     assert list(store.records) == [aor]
-    assert [entry.aor for entry in users.entries(1.0)] == [aor]
+    assert [entry.aor for entry in done(users.entries(1.0))] == [aor]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +171,7 @@ def test_a_new_password_replaces_the_old_one_and_keeps_a_disabled_user_disabled(
     assert done(users.set_password("alice", "new", 1.0)) is Change.UNKNOWN
     done(users.add("alice", "old", 1.0))
     assert done(users.set_disabled("alice", True, 2.0)) is Change.CHANGED
-    assert list(users.entries(2.0)) == [UserEntry("sip:alice@example.com", True)]
+    assert done(users.entries(2.0)) == [UserEntry("sip:alice@example.com", True)]
     assert done(users.set_password("alice", "new", 3.0)) is Change.CHANGED
     credential = users.find("sip:alice@example.com", 3.0)
     assert credential is not None
@@ -178,7 +188,7 @@ def test_a_removed_user_is_gone_leaves_no_hash_and_may_come_again() -> None:
     assert done(users.remove("alice", 2.0)) is Change.REMOVED
     assert done(users.remove("alice", 2.0)) is Change.UNKNOWN
     assert users.find("sip:alice@example.com", 2.0) is None
-    assert list(users.entries(2.0)) == []
+    assert done(users.entries(2.0)) == []
     (packed,) = store.records.values()
     assert len(packed) < 60
     store.put(KIND, "sip:alice@example.com", earlier["sip:alice@example.com"], 3.0)
@@ -190,11 +200,50 @@ def test_users_are_listed_in_order() -> None:
     users, _ = make_users()
     for name in ("carol", "alice@example.net", "bob"):
         done(users.add(name, "secret", 1.0))
-    assert [entry.aor for entry in users.entries(1.0)] == [
+    assert [entry.aor for entry in done(users.entries(1.0))] == [
         "sip:alice@example.net",
         "sip:bob@example.com",
         "sip:carol@example.com",
     ]
+
+
+def test_users_on_other_nodes_are_listed_and_a_list_that_is_not_whole_is_an_error() -> None:
+    users, store = make_users(FarStore())
+    asyncio.run(_add(users, "alice"))
+    assert [entry.aor for entry in asyncio.run(_list(users))] == ["sip:alice@example.com"]
+    users, store = make_users()
+    store.problem = "too-many"
+    with pytest.raises(UserError, match="too many users to list"):
+        done(users.entries(1.0))
+    store.problem = "too-few-owners"
+    with pytest.raises(UserError, match=r"cannot be reached|can be reached \(too-few-owners\)"):
+        done(users.entries(1.0))
+
+
+async def _add(users: Users, name: str) -> Change:
+    return await users.add(name, "secret", 1.0)
+
+
+async def _list(users: Users) -> list[UserEntry]:
+    return await users.entries(1.0)
+
+
+def test_a_user_who_cannot_be_looked_up_is_neither_there_nor_not() -> None:
+    users, store = make_users()
+    done(users.add("alice", "secret", 1.0))
+    store.get = lambda kind, key, now: Full("too-few-owners")  # type: ignore
+    message = r"the users' records cannot be reached \(too-few-owners\)"
+    for order in (
+        users.add("alice", "other", 2.0),
+        users.set_password("alice", "other", 2.0),
+        users.set_disabled("alice", True, 2.0),
+        users.remove("alice", 2.0),
+    ):
+        with pytest.raises(UserError, match=message):
+            done(order)
+    rows = [UserRow(1, "alice", "", "other")]
+    assert done(collect(users, rows)) == [BadRow(1, "the users' records cannot be reached (too-few-owners)")]
+    assert done(users.entries(3.0)) == [UserEntry("sip:alice@example.com", False)]
 
 
 def test_a_full_store_is_an_error_with_a_word() -> None:
@@ -223,23 +272,80 @@ def test_an_import_adds_and_changes_and_a_bad_row_spoils_no_other() -> None:
         BadRow(4, "'example.org' is none of our domains (example.com, example.net)"),
         Imported(5, "sip:dave@example.net", Change.ADDED),
     ]
-    assert len(list(users.entries(1.0))) == 3
+    assert len(done(users.entries(1.0))) == 3
 
 
-def test_an_import_reads_its_rows_one_by_one() -> None:
+def test_an_import_reads_no_further_than_the_rows_that_it_stores_at_once() -> None:
     users, _ = make_users()
     read: list[int] = []
 
     def rows() -> Iterable[UserRow]:
-        for line in (1, 2, 3):
+        for line in range(1, 2 * AT_ONCE):
             read.append(line)
             yield UserRow(line, f"u{line}", "", "secret")
 
     async def first() -> Imported | BadRow:
-        return await anext(users.import_rows(rows(), 1.0))
+        return await anext(users.import_rows(rows(), lambda: 1.0))
 
     assert done(first()) == Imported(1, "sip:u1@example.com", Change.ADDED)
-    assert read == [1]
+    assert read == list(range(1, AT_ONCE + 1))
+
+
+def test_an_import_that_takes_long_gives_each_row_all_its_time() -> None:
+    users, store = make_users()
+    asked: list[float] = []
+    get, put = store.get, store.put
+
+    def note_get(kind: str, key: str, now: float) -> Any:
+        asked.append(now)
+        return get(kind, key, now)
+
+    def note_put(kind: str, key: str, delta: bytes, now: float) -> Any:
+        asked.append(now)
+        return put(kind, key, delta, now)
+
+    store.get, store.put = note_get, note_put  # type: ignore
+    clock = iter(range(100))
+    rows = [UserRow(line, f"u{line}", "", "secret") for line in (1, 2)]
+
+    async def collect_timed() -> list[Imported | BadRow]:
+        return [row async for row in users.import_rows(rows, lambda: float(next(clock)))]
+
+    assert len(done(collect_timed())) == 2
+    assert asked == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_rows_of_an_import_wait_for_other_nodes_together() -> None:
+    """20,000 users would else take as many round trips one after the other."""
+    users, store = make_users()
+    waiting: list[asyncio.Future[bytes]] = []
+    most: list[int] = []
+
+    def put(kind: str, key: str, delta: bytes, now: float) -> Any:
+        waiting.append(asyncio.get_running_loop().create_future())
+        asyncio.get_running_loop().call_later(0, answer)
+        return waiting[-1]
+
+    def answer() -> None:
+        most.append(len(waiting))
+        for future in waiting:
+            future.set_result(b"stored")
+        waiting.clear()
+
+    store.put = put  # type: ignore
+    rows = [UserRow(line, f"u{line}", "", "secret") for line in range(10)]
+    assert len(asyncio.run(collect(users, rows))) == 10
+    assert most[0] == 10
+
+
+def test_a_user_who_is_imported_twice_is_added_once_and_has_the_later_password() -> None:
+    users, store = make_users()
+    rows = [UserRow(1, "bob", "", "first"), UserRow(2, "bob", "", "second")]
+    added, changed = done(collect(users, rows))
+    assert added == Imported(1, "sip:bob@example.com", Change.ADDED)
+    assert changed == Imported(2, "sip:bob@example.com", Change.CHANGED)
+    (packed,) = store.records.values()
+    assert unpack_credential(packed).ha1["MD5"][0].hex() == make_ha1("MD5", "bob", "example.com", "second")
 
 
 def test_the_same_orders_work_on_a_store_that_answers_later() -> None:

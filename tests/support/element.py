@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from farm.frontend.token import Tokens
 from farm.proxy.admission import Admission
@@ -20,7 +20,7 @@ from farm.proxy.domains import Domains
 from farm.proxy.forward import Forwarder
 from farm.proxy.proxy import Proxy
 from farm.proxy.stateless import Stateless
-from farm.proxy.targets import Contact, Targets
+from farm.proxy.targets import Contact, Located, Targets
 from farm.security.credentials import Authenticated, Refused, Verdict
 from farm.sip.hop import Hop
 from farm.sip.message import Message, Request, Response, make_response
@@ -59,6 +59,7 @@ class Bound:
     received: Hop | None = None
     instance: str = ""
     reg_id: int = 0
+    node: int = 0
 
 
 class Addresses:
@@ -244,17 +245,27 @@ class Element:
         self.script.after(seconds)
 
 
+class Found(NamedTuple):
+    """What the location service has of an address-of-record."""
+
+    bindings: Sequence[Contact]
+    known: bool
+
+
 class _Locator:
     """The location service over `bindings`."""
 
     def __init__(self, element: Element) -> None:
         self._element = element
 
-    def find(self, aor: str, now: float) -> Sequence[Contact] | Awaitable[Sequence[Contact]]:
-        return self._element.bindings.get(aor, ())
+    def find(self, aor: str, now: float) -> Located | Awaitable[Located]:
+        bindings = self._element.bindings.get(aor)
+        if isinstance(bindings, Awaitable):
+            return self._find_later(bindings)
+        return Found(bindings or (), bindings is not None)
 
-    def known(self, aor: str) -> bool:
-        return aor in self._element.bindings
+    async def _find_later(self, finding: Awaitable[Sequence[Contact]]) -> Located:
+        return Found(await finding, True)
 
 
 class _Gateways:

@@ -9,28 +9,38 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from functools import partial
 from pathlib import Path as FilePath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import msgspec
+from twisted.internet.defer import ensureDeferred
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.names import dns
 from zope.interface import implementer
 
 from farm.config import Config
+from farm.deadlines import Deadlines
 from farm.proxy.branch import Branch
 from farm.proxy.context import ResponseContext
 from farm.service import Node
+from tests.support.certificates import write_identity
 from tests.support.counts import read
 from tests.support.nat import Nat
 from tests.support.network import Host, Network, Packet, Path
 from tests.support.parties import Party
 from tests.support.zone_server import ZoneServer
 
-NODE = "192.0.2.1"
+NODE = "192.0.2.1"  # of several, the first; the others follow
+PEER_PORT = 7400
+SEEDS = 2
 NAME_SERVER = "192.0.2.53"
 LADDER_LINES = 60
+
+# The parts whose deadlines there are as long as a node is among others, and those that have some only while they work.
+_UPKEEP = ("farm.overlay.", "farm.member")
+_OPERATIONS = frozenset(("farm.overlay.reads", "farm.overlay.writes", "farm.overlay.scanning"))
 
 _Value = TypeVar("_Value")
 
@@ -57,6 +67,19 @@ def run(work: Coroutine[Any, Any, _Value]) -> _Value:
         value: _Value = stop.value
         return value
     raise AssertionError("it waits for something")
+
+
+def modules_of(deadlines: Deadlines) -> Iterator[str]:
+    """The modules whose actions are pending, one an action."""
+    entries = [entry for _, _, entry in deadlines._heap]
+    for lane in deadlines._lanes.values():
+        entries += lane
+    for entry in entries:
+        action: Callable[..., Any] | None = entry.action
+        if isinstance(action, partial):
+            action = action.func
+        if action is not None:
+            yield action.__module__
 
 
 class FarmNode:
@@ -90,6 +113,11 @@ class FarmNode:
         self.host.kill()
         self._close_files()
 
+    def power_off(self) -> None:
+        """The machine is gone, and nobody is told."""
+        self.host.power_off()
+        self._close_files()
+
     def restart(self, *, rebooted: bool = False) -> None:
         """Kill it and start it again on the same state directory; after a reboot its monotonic clock is another."""
         if self.running:
@@ -120,24 +148,48 @@ class FarmNode:
 
     def add_user(self, name: str, password: str = "") -> None:
         """A user whose password is the name unless one is given."""
-        run(self.node.users.add(name, password or name, self.seconds()))
+        self.farm.wait(self.node.users.add(name, password or name, self.seconds()))
 
     def value(self, family: str, *labels: str) -> float:
         """What a metric reads."""
         return read(getattr(self.node.metrics, family).child(*labels))
 
     def is_idle(self) -> bool:
-        """Whether no transaction is left."""
-        return not self.running or len(self.node.transactions) == 0
+        """Whether no transaction is left, and no read or write of a record."""
+        if not self.running:
+            return True
+        return len(self.node.transactions) == 0 and not _OPERATIONS.intersection(modules_of(self.node.pump.deadlines))
+
+    @property
+    def state(self) -> str:
+        """What it is among the others."""
+        assert self.node.member is not None
+        return self.node.member.node.state if self.running else ""
+
+    @property
+    def synchronised(self) -> bool:
+        """Whether it is alive among the others and has what they have."""
+        return self.running and self.node.member is not None and self.node.member.node.is_synchronised
+
+    def contacts_of(self, aor: str) -> list[str]:
+        """The contacts that a call through this node would try."""
+        return [binding.uri for binding in self.farm.wait(self.node.location.find(aor, self.seconds())).bindings]
 
     def find_leaks(self) -> list[str]:
         """What an idle node should not hold any more."""
         node = self.node
         streams = len(node.transport._streams)
         probing = 1 if any(True for _ in node.gateways.states()) else 0
-        left = len(node.pump.deadlines) - streams - probing - 1  # the last is the pump's own measure of the lag
+        modules = list(modules_of(node.pump.deadlines))
+        assert len(modules) == len(node.pump.deadlines)
+        overlay = [module for module in modules if module.startswith(_UPKEEP)]
+        left = len(modules) - len(overlay) - streams - probing - 1  # the last is the pump's own measure of the lag
         found = [f"{len(node.transactions)} transactions"] if len(node.transactions) else []
         found += [f"{left} deadlines"] if left else []
+        found += [f"a deadline of {module}" for module in overlay if module in _OPERATIONS]
+        if node.member is not None:
+            most = 30 + 10 * len(list(node.member.contacts()))
+            found += [f"{len(overlay)} deadlines of the overlay"] * (len(overlay) > most)
         found += [f"{len(node.transactions._by_flow)} flows with waiting transactions"] * bool(
             node.transactions._by_flow
         )
@@ -180,6 +232,27 @@ class Farm:
         node.start()
         return node
 
+    def add_nodes(self, count: int, **sections: Mapping[str, Any] | list[Any]) -> list[FarmNode]:
+        """So many nodes of one overlay, running and in step with each other; answers all that there are now."""
+        if not any(NAME_SERVER in host.addresses for host in self.network.hosts):
+            self.add_zone({})  # they ask for seeds
+        for _ in range(count):
+            self.add_member(**sections)
+        self.wait_until_synchronised()
+        return self.nodes
+
+    def add_member(self, **sections: Mapping[str, Any] | list[Any]) -> FarmNode:
+        """One more node of the overlay; it has just been started."""
+        number = len(self.nodes) + 1
+        address = f"192.0.2.{number}"
+        overlay = {
+            "listen": f"{address}:{PEER_PORT}",
+            "identity": str(write_identity(self.directory / f"identity{number}", number)),
+            "seeds": [f"192.0.2.{seed}:{PEER_PORT}" for seed in range(1, SEEDS + 1)],
+        }
+        overlay |= sections.pop("overlay", {})
+        return self.add_node(f"n{number}", address, overlay=overlay, **sections)
+
     @property
     def node(self) -> FarmNode:
         """The only node."""
@@ -203,7 +276,8 @@ class Farm:
             address = f"192.0.2.{self._next_address}"
         account = account and not all(node.config.auth.open for node in self.nodes)
         if account:
-            for node in self.nodes:
+            running = [node for node in self.nodes if node.running]
+            for node in running if running[0].node.member is None else running[:1]:
                 node.add_user(f"{user}@{domain}", user)
         host = self.network.add_host(address, behind=behind)
         return Party(
@@ -221,6 +295,43 @@ class Farm:
     def run(self, seconds: float) -> None:
         """Let time pass."""
         self.network.run(seconds)
+
+    @overload
+    def wait(self, work: Awaitable[_Value], limit: float = 10.0) -> _Value: ...
+
+    @overload
+    def wait(self, work: _Value, limit: float = 10.0) -> _Value: ...
+
+    def wait(self, work: Any, limit: float = 10.0) -> Any:
+        """The value of what may have to be waited for; time passes as needed."""
+        if not isinstance(work, Awaitable):
+            return work
+        values: list[Any] = []
+
+        async def follow() -> None:
+            values.append(await work)
+
+        failures: list[Any] = []
+        ensureDeferred(follow()).addErrback(failures.append)
+        ended = self.network.run_until(lambda: bool(values or failures), limit)
+        assert ended, f"nothing came of it in {limit:g} s{self.draw()}"
+        if failures:
+            failures[0].raiseException()
+        return values[0]
+
+    def wait_until_synchronised(self, limit: float = 120.0) -> None:
+        """Let time pass until all nodes that run are alive, have what they own, and know each other."""
+
+        def is_so() -> bool:
+            running = [node for node in self.nodes if node.running]
+            for node in running:
+                member = node.node.member
+                assert member is not None
+                if not node.synchronised or len(member.node.membership.live()) != len(running) - 1:
+                    return False
+            return True
+
+        assert self.network.run_until(is_so, limit), f"not in step after {limit:g} s{self.draw()}"
 
     def settle(self, limit: float = 600.0) -> None:
         """Let time pass until no node has a transaction left; fails when one never has."""
@@ -248,6 +359,8 @@ class Farm:
         return "\n" + "\n".join(self.ladder[-LADDER_LINES:])
 
     def _draw(self, packet: Packet) -> None:
+        if PEER_PORT in (packet.source[1], packet.target[1]):
+            return  # nobody reads TLS
         line = packet.data.partition(b"\r\n")[0].decode("utf-8", "replace")
         source, target = (f"{host}:{port}" for host, port in (packet.source, packet.target))
         self.ladder.append(f"{packet.at:10.4f} {packet.transport} {source:>21} > {target:21} {line}")
