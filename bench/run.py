@@ -1,4 +1,5 @@
-"""`make bench`: start each server in turn, load it, and print what an operation costs it, side by side.
+"""`make bench`: start each server in turn, load it, and print what an operation costs it, side by side; then the same
+with farms of them, and what only a farm has (`farm.py`).
 
 For each load the servers take turns, A B A B, each time a fresh process. A run in which SIPp saw failures does not
 count: the load starts again for all at half the rate. The figure of a server is the mean of its rounds; a ratio is
@@ -10,16 +11,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from bench.farm import PARTS, choose_cases, farm_of, measure_figures, measure_once
 from bench.loads import LOADS, Hosts, Load, Measured, measure
+from bench.replicated import CASES, Case
+from bench.results import print_results
 from bench.servers import Kamailio, Server, Sipfarm, find_fault, require_free
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
@@ -30,12 +35,19 @@ _ATTEMPTS = 3
 
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    names = [load.name for load in LOADS]
+    names = [*[load.name for load in LOADS], *PARTS, "farm"]
     parser = argparse.ArgumentParser(prog="python -m bench.run", description="CPU an operation, sipfarm and Kamailio")
-    parser.add_argument("loads", nargs="*", metavar="LOAD", help=f"of {', '.join(names)}; default: all")
+    parser.add_argument(
+        "loads", nargs="*", metavar="LOAD", help=f"of {', '.join(names)} (the three before); default: all"
+    )
     parser.add_argument("--seconds", type=float, default=9.0, help="measured time of a run (default 9)")
     parser.add_argument("--rounds", type=int, default=2, help="times that each server takes its turn (default 2)")
     parser.add_argument("--rate", type=int, default=0, help="operations a second instead of each load's own")
+    parser.add_argument("--quick", action="store_true", help="a farm's loads small and once, to see that all works")
+    parser.add_argument(
+        "--cases", nargs="+", choices=[case.name for case in CASES], help="of the replicated loads; default: all"
+    )
+    parser.add_argument("--calls", type=int, default=200, help="calls a second in `latency` (default 200)")
     parser.add_argument("--only", choices=NAMES, help="measure one server, without a ratio")
     parser.add_argument(
         "--compiled", type=Path, default=COMPILED, help=f"environment of the compiled build (default {COMPILED})"
@@ -55,23 +67,26 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     unknown = sorted(set(options.loads) - set(names))
     if unknown:
         parser.error(f"no load {unknown[0]!r}; there are {', '.join(names)}")
+    if "farm" in options.loads:
+        options.loads += PARTS
+    if options.quick:
+        options.seconds, options.rounds = min(options.seconds, 3.0), 1
     return options
 
 
-def run_load(
-    load: Load, servers: Sequence[Server], hosts: Hosts, options: argparse.Namespace
+def run_rounds(
+    name: str, rate: int, servers: Sequence[str], run: Callable[[str, int], Measured], rounds: int
 ) -> tuple[int, dict[str, list[Measured]]]:
     """Measure all rounds of one load at a rate that every server carries; the rate, and the figures by server."""
-    rate = options.rate or load.rate
     for attempt in range(_ATTEMPTS):
-        figures: dict[str, list[Measured]] = {server.name: [] for server in servers}
+        figures: dict[str, list[Measured]] = {server: [] for server in servers}
         complete, hopeless = True, False
-        for number in range(options.rounds):
+        for number in range(rounds):
             for server in servers:
-                figure = _run_once(load, server, hosts, rate, options.seconds)
-                figures[server.name].append(figure)
+                figure = run(server, rate)
+                figures[server].append(figure)
                 print(
-                    f"  {load.name:8} {server.name:16} round {number + 1}: {figure.microseconds:7.1f} µs, "
+                    f"  {name:8} {server:16} round {number + 1}: {figure.microseconds:7.1f} µs, "
                     f"{figure.operations} operations at {rate}/s, {figure.failed} failed, "
                     f"{figure.retransmissions} retransmissions, {figure.resident_bytes / 1e6:.0f} MB",
                     flush=True,
@@ -101,7 +116,7 @@ def _run_once(load: Load, server: Server, hosts: Hosts, rate: int, seconds: floa
             program.stop()
 
 
-def summarize(load: Load, rate: int, figures: dict[str, list[Measured]]) -> dict[str, Any]:
+def summarize(name: str, title: str, rate: int, figures: dict[str, list[Measured]]) -> dict[str, Any]:
     """One row of the table: the means of the rounds that count, None for a server that has none, and the ratio."""
     means = {
         name: fmean(one.microseconds for one in rounds) if rounds and all(one.counts for one in rounds) else None
@@ -109,8 +124,8 @@ def summarize(load: Load, rate: int, figures: dict[str, list[Measured]]) -> dict
     }
     theirs = means.get("kamailio")
     return {
-        "load": load.name,
-        "title": load.title,
+        "load": name,
+        "title": title,
         "rate": rate,
         "microseconds": means,
         "ratios": {
@@ -151,21 +166,72 @@ def choose_servers(options: argparse.Namespace) -> list[Server]:
     return [server for server in everyone if options.only in (None, server.name)]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Measure and print; 0 when every figure counts, 1 when some do not."""
-    options = parse_options(arguments)
+def measure_single(servers: Sequence[Server], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The loads of one server."""
     hosts = Hosts(*options.hosts)
+    by_name = {server.name: server for server in servers}
+    rows = []
+    for load in LOADS:
+        if not options.loads or load.name in options.loads:
+
+            def run(name: str, rate: int, load: Load = load) -> Measured:
+                return _run_once(load, by_name[name], hosts, rate, options.seconds)
+
+            measured = run_rounds(load.name, options.rate or load.rate, list(by_name), run, options.rounds)
+            rows.append(summarize(load.name, load.title, *measured))
+    return rows
+
+
+def measure_replicated(servers: Sequence[Server], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Registrations at farms of these servers."""
+    by_name = {server.name: farm_of(server) for server in servers}
+    rows = []
+    for case in choose_cases(options):
+
+        def run(name: str, rate: int, case: Case = case) -> Measured:
+            return measure_once(case, by_name[name], rate, options.seconds)
+
+        measured = run_rounds(case.name, options.rate or case.rate, list(by_name), run, options.rounds)
+        rows.append(summarize(case.name, case.title, *measured))
+    return rows
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and print; 0 when every figure counts, 1 when some do not. Targets that are missed are only marked."""
+    options = parse_options(arguments)
     servers = choose_servers(options)
+    parts = [part for part in PARTS if not options.loads or part in options.loads]
+    farms = [farm_of(server) for server in servers] if "replicated" in parts else []
     versions = {server.name: server.version() for server in servers}
+    versions |= {farm.name: farm.version() for farm in farms}
     print("\n".join(versions.values()), flush=True)
     started = time.monotonic()
-    chosen = [load for load in LOADS if not options.loads or load.name in options.loads]
-    rows = [summarize(load, *run_load(load, servers, hosts, options)) for load in chosen]
-    print_table(rows, servers)
-    report = {"versions": versions, "machine": platform.platform(), "seconds": options.seconds, "loads": rows}
+    rows = measure_single(servers, options)
+    shared = measure_replicated(servers, options) if farms else []
+    figures = measure_figures(parts, options) if options.only in (None, "sipfarm") else []
+    for table in (rows, shared):
+        if table:
+            print_table(table, servers)
+    if figures:
+        print_results(figures)
+    report = read_report(options.json)
+    report |= {"versions": versions, "machine": f"{platform.platform()}, {os.cpu_count()} cores"}
+    report |= {"seconds": options.seconds}
+    for name, part in (("loads", rows), ("replicated", shared), ("figures", [one._asdict() for one in figures])):
+        if part:
+            report[name] = part
     options.json.write_text(json.dumps(report, indent=1) + "\n")
     print(f"\n{time.monotonic() - started:.0f} s; all figures in {options.json}")
-    return 0 if all(figure is not None for row in rows for figure in row["microseconds"].values()) else 1
+    complete = all(figure is not None for row in (*rows, *shared) for figure in row["microseconds"].values())
+    return 0 if complete and all(figure.value is not None for figure in figures) else 1
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """What the file has from before: parts that are not measured this time stay."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 if __name__ == "__main__":

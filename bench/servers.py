@@ -19,7 +19,7 @@ from tests.support.nodes import NodeProgram, answers_options, installed, write_c
 from tests.support.processes import Program, wait_until
 
 _SOURCES = Path(__file__).resolve().parent.parent / "farm"
-_KAMAILIO_FILE = Path(__file__).resolve().parent / "kamailio" / "kamailio.cfg"
+KAMAILIO_FILE = Path(__file__).resolve().parent / "kamailio" / "kamailio.cfg"
 
 
 class Server(Protocol):
@@ -45,7 +45,7 @@ class Kamailio:
 
     def version(self) -> str:
         """The first line of `kamailio -v` and the number of workers."""
-        text = subprocess.run([_find("kamailio"), "-v"], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run([find_program("kamailio"), "-v"], capture_output=True, text=True, check=True).stdout
         return f"{text.splitlines()[0].removeprefix('version: ')}, {self.children} worker(s)"
 
     def start(self, host: str, digest: bool, directory: Path) -> Program:
@@ -53,11 +53,11 @@ class Kamailio:
         defines = [f"LISTEN=udp:{host}:5060", f"CHILDREN={self.children}"]
         defines += ["WITH_AUTH"] if digest else []
         defines += ["BARE"] if self.bare else []
-        command = [_find("kamailio"), "-f", str(_KAMAILIO_FILE), "-DD", "-E", "-m", "256", "-w", str(directory)]
+        command = [find_program("kamailio"), "-f", str(KAMAILIO_FILE), "-DD", "-E", "-m", "256", "-w", str(directory)]
         for define in defines:
             command += ["-A", define]
         program = Program(command, directory / "kamailio.log", directory=directory)
-        return _ready(program, host)
+        return wait_answers(program, host)
 
 
 class Sipfarm:
@@ -97,7 +97,7 @@ class Sipfarm:
             subprocess.run(command, check=True, cwd=directory, stdout=subprocess.DEVNULL)
         log = directory / "sipfarm.log"
         program = NodeProgram(config, log, sip=(host, 5060), http=None, commands=self.commands)
-        return _ready(program, host)
+        return wait_answers(program, host)
 
 
 def find_fault(environment: Path) -> str:
@@ -122,7 +122,8 @@ def require_free(host: str) -> None:
             raise SystemExit(f"udp:{host}:5060: {error.strerror}; choose other addresses with --hosts") from None
 
 
-def _ready(program: Program, host: str) -> Program:
+def wait_answers(program: Program, host: str) -> Program:
+    """Wait until a server answers OPTIONS; it is killed when it does not."""
     try:
         wait_until(
             lambda: not program.running() or answers_options((host, 5060), 0.3),
@@ -137,7 +138,8 @@ def _ready(program: Program, host: str) -> Program:
     return program
 
 
-def _find(program: str) -> str:
+def find_program(program: str) -> str:
+    """Its path; ends with one line when it is not installed."""
     path = shutil.which(program)
     if path is None:
         raise SystemExit(f"{program} is not installed (Debian packages: kamailio, sip-tester)")

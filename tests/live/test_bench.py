@@ -29,3 +29,24 @@ def test_the_benchmark_measures_both_servers(hosts: Callable[[int], list[str]], 
     assert row["load"] == load
     assert row["ratios"]["sipfarm"] > 0
     assert all(one["failed"] == 0 for rounds in row["rounds"].values() for one in rounds)
+
+
+def test_the_benchmark_measures_farms_of_both_servers(tmp_path: Path) -> None:
+    need("sipp", "kamailio", "kamcmd")
+    root = Path(__file__).resolve().parents[2]
+    report = tmp_path / "results.json"
+    report.write_text('{"loads": "of another run"}')
+    command = [sys.executable, "-m", "bench.run", "replicated", "latency", "--quick", "--rate", "300"]
+    bench = Program([*command, "--json", str(report)], tmp_path / "bench.log", directory=root)
+    try:
+        assert bench.wait(180) == 0, bench.output()
+    finally:
+        bench.kill()
+    results = json.loads(report.read_text())
+    (row,) = results["replicated"]
+    assert row["ratios"]["sipfarm"] > 0
+    assert all(one["failed"] == 0 for rounds in row["rounds"].values() for one in rounds)
+    figures = {figure["key"]: figure["value"] for figure in results["figures"]}
+    assert 0 < figures["fetch_p50"] <= figures["fetch_p95"] <= figures["fetch_p99"]
+    assert 0 < figures["setup_p50"] <= figures["setup_p99"]
+    assert results["loads"] == "of another run", "what was not measured stays"
