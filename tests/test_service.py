@@ -403,6 +403,7 @@ def test_bindings_are_shown_and_removed_for_good(farm: Farm) -> None:
         "path": [],
         "instance": "",
         "user_agent": "phone/1",
+        "node": "",
     }
     assert node.node.reports.remove_bindings(bob.aor, now) == 1
     assert node.node.reports.find_bindings(bob.aor, now) == []
