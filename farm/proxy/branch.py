@@ -152,6 +152,7 @@ class Branch:
             self._breadth,
             flow,
             hop if hop == self._target.hop else None,
+            inner=self._target.inner,
         )
         self._hop = hop
         self._asked = False

@@ -52,6 +52,9 @@ class Listeners(Protocol):
     def sent_by(self, flow: Flow) -> str:
         """Host and port for a Via or Record-Route on that flow."""
 
+    def own_address(self, flow: Flow) -> str:
+        """The same for this node alone, where the farm's name would lead to any."""
+
 
 class Passage(NamedTuple):
     """What all copies of one request have in common."""
@@ -81,10 +84,13 @@ class Forwarder:
         breadth: int,
         flow: Flow,
         callee: Hop | None = None,
+        *,
+        inner: bool = False,
     ) -> tuple[Request, str]:
         """The copy of the request that goes to `uri_text` over `flow`, and the branch in its Via.
 
-        `callee` is the flow that the target can only be reached by, None where its URI serves.
+        `callee` is the flow that the target can only be reached by, None where its URI serves. `inner`: it goes to
+        another node of the farm, which has the flow; then both stay in the dialog's path by their own addresses.
         """
         request = passage.request
         route = passage.route
@@ -94,7 +100,7 @@ class Forwarder:
         headers: list[Header] = [_make_via(flow.transport, sent_by, branch)]
         if self._record_route and request.method in DIALOG_FORMING and not request.to_tag:
             where = next_hop_of(route, uri_text, path)
-            headers.extend(self._make_record_routes(passage, where, flow, sent_by, callee))
+            headers.extend(self._make_record_routes(passage, where, flow, callee, inner or route.inner))
         elif request.method == "REGISTER" and "path" in supported(request):
             token = self._tokens.make_route(request.call_id, (), find_caller(request, contact_host(request)), None)
             headers.append(make_header("path", _make_route_value(token, flow, sent_by)))
@@ -139,16 +145,17 @@ class Forwarder:
         headers.append(("max-breadth", str(breadth), f"Max-Breadth: {breadth}"))
 
     def _make_record_routes(
-        self, passage: Passage, where: str, flow: Flow, sent_by: str, callee: Hop | None
+        self, passage: Passage, where: str, flow: Flow, callee: Hop | None, inner: bool
     ) -> list[Header]:
         inbound = passage.inbound
+        name_of = self._listeners.own_address if inner else self._listeners.sent_by
         request = passage.request
         contact = contact_host(request)
         facts = make_facts(request, contact, host_of(parse_uri(where)), flow.hop.host, passage.caller in MEMBERS)
         token = self._tokens.make_route(request.call_id, facts, find_caller(request, contact), callee)
-        values = [_make_route_value(token, flow, sent_by)]
+        values = [_make_route_value(token, flow, name_of(flow))]
         if inbound.transport != flow.transport or inbound.local_name != flow.local_name:
-            values.append(_make_route_value(token, inbound, self._listeners.sent_by(inbound)))
+            values.append(_make_route_value(token, inbound, name_of(inbound)))
         return [("record-route", value, f"Record-Route: {value}") for value in values]
 
 

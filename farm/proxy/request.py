@@ -45,7 +45,7 @@ class RouteInformation:
     Request-URI is enough.
     """
 
-    __slots__ = ("edited", "flow", "proven", "routes", "uri", "uri_text")
+    __slots__ = ("edited", "flow", "inner", "proven", "routes", "uri", "uri_text")
 
     def __init__(self, uri: Uri, uri_text: str, routes: list[str], edited: bool) -> None:
         self.uri = uri
@@ -54,6 +54,7 @@ class RouteInformation:
         self.edited = edited
         self.proven = False
         self.flow: Hop | None = None
+        self.inner = False  # another node of the farm sent it here, for the sake of that flow
 
 
 def check_request(request: Request) -> None:
@@ -116,6 +117,7 @@ def read_route(request: Request, domains: Domains, tokens: Tokens) -> RouteInfor
         route.proven = route.flow is not None or may_go_to(token, side, request, onward)
     elif onward_flow is not None:
         route.flow = onward_flow  # the node that sealed this has let it through
+        route.inner = True
         route.proven = True
     return route
 

@@ -101,10 +101,11 @@ class Target:
 
     `uri_text` becomes the Request-URI; `path` is put before the Route; `hop` is the flow to use at once; `next_hops`
     are URIs to resolve one after another instead of the Request-URI, each with the Request-URI that goes there;
-    `spares` are other flows of the same phone, for when this one is broken.
+    `spares` are other flows of the same phone, for when this one is broken; `inner` says that another node of the farm
+    is on the way.
     """
 
-    __slots__ = ("hop", "next_hops", "path", "q", "spares", "uri_text")
+    __slots__ = ("hop", "inner", "next_hops", "path", "q", "spares", "uri_text")
 
     def __init__(
         self,
@@ -113,8 +114,11 @@ class Target:
         path: tuple[str, ...] = (),
         hop: Hop | None = None,
         next_hops: tuple[tuple[str, str], ...] = (),
+        *,
+        inner: bool = False,
     ) -> None:
         self.uri_text = uri_text
+        self.inner = inner
         self.q = q
         self.path = path
         self.hop = hop
@@ -210,7 +214,9 @@ class Targets:
         way = self._nodes.route_to(contact.node, flow, uri_text)
         if way is None:
             return None
-        return Target(uri_text, contact.q, (way, *contact.path)) if way else Target(uri_text, contact.q, (), flow)
+        if not way:
+            return Target(uri_text, contact.q, contact.path, flow)
+        return Target(uri_text, contact.q, (way, *contact.path), inner=True)
 
     def _nowhere(self, aor: str, known: bool, caller: Caller) -> TargetSet | Awaitable[TargetSet]:
         """Why there are no targets. A stranger, and a dialog may be one's, learns nothing about which users exist."""

@@ -186,6 +186,10 @@ class TransportLayer:
         """The sent-by of our Via in what goes out on a flow, its port left out when it is the transport's default."""
         return self._addresses.sent_by(flow.local_name)
 
+    def own_address(self, flow: Any) -> str:
+        """The same for this node alone, where the sent-by may be a name of many."""
+        return self._addresses.own_address(flow.local_name)
+
     # Going down
 
     def flow_to(self, hop: Hop) -> AnyFlow:

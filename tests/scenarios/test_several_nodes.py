@@ -92,6 +92,22 @@ def test_two_phones_with_flows_of_two_nodes_speak_to_each_other(farm: Farm, how:
     exchange(theirs, ours, "BYE")
 
 
+@pytest.mark.parametrize("how", ["tcp", "nat"])
+@pytest.mark.parametrize("ends", ["caller", "callee"])
+def test_where_all_nodes_have_one_name_a_dialog_still_comes_by_the_node_that_has_the_flow(
+    farm: Farm, how: str, ends: str
+) -> None:
+    farm.add_nodes(3, sip={"farm_name": "sip.example.com"})
+    alice = farm.add_party("alice", target=AT[2][0])
+    bob = add_phone(farm, "bob", how, 1)
+    bob.register()
+    ours, theirs = call(alice, bob)
+    assert all("sip.example.com" not in route for route in (*ours.routes, *theirs.routes))
+    exchange(theirs, ours, "INVITE")
+    exchange(ours, theirs, "INFO")
+    exchange(*((ours, theirs) if ends == "caller" else (theirs, ours)), "BYE")
+
+
 def test_a_call_to_a_flow_of_another_node_can_be_cancelled(farm: Farm) -> None:
     farm.add_nodes(2)
     alice = farm.add_party("alice", target=AT[0][0])

@@ -73,6 +73,10 @@ class Addresses:
         """By the listener's name."""
         return flow.local_name.partition(":")[2].removesuffix(":5060")
 
+    def own_address(self, flow: Flow) -> str:
+        """The same."""
+        return self.sent_by(flow)
+
 
 class Element:
     """The core and what surrounds it. Change the dicts, then `inject` what arrives."""
