@@ -35,7 +35,7 @@ fuzz: $(READY)
 	@$(BIN)/python -m pytest tests/fuzz
 
 # Seeds of the overlay's simulator, `make simulate SEEDS=0-5000 PLAN=partition`; docs/simulation.md says what they do.
-SEEDS ?= 0-999
+SEEDS ?= 0-4999
 simulate: $(READY)
 	@$(BIN)/python -m tests.support.simulate $(SEEDS) --plan "$(PLAN)" --nodes $(or $(NODES),0)
 

@@ -85,7 +85,7 @@ class AuthSettings(Section, frozen=True):
     """How many nonces' counts are kept to refuse replays; when full the oldest are forgotten and answered as stale."""
     nonce_key_file: str = ""
     """File of the key that nonces are made with (32 bytes or more); empty: derived from `state_dir/secret`, which
-    is made when missing. Nodes that share users need the same file."""
+    is made when missing, in a farm from the key that all nodes share. The same on all nodes that share users."""
     allow_without_qop: bool = True
     """Accept the digest of RFC 2069 clients, which send no qop and no nonce count. They still work at the price of no
     replay protection within a nonce's life."""

@@ -56,5 +56,5 @@ order:
 - `node.py`     the front door: all of these put together; told the time, so that a simulation runs the same
 - `shared.py` *  the replicated store as registrar and users see it
 
-A lone node needs the first eight of them, less the cells.
+A lone node needs the first seven of them, and `ids.py` for their keys.
 """

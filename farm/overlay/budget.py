@@ -3,6 +3,9 @@
 A piece of work is begun when the bucket is not in debt and paid for when its size is known, so one piece may overdraw
 it and the next waits. What others pull from here is paid for too; they are put off ("busy") only when the debt is deep,
 since they keep a budget of their own and a joining node must not wait for our repairs.
+
+Decided: bytes alone are budgeted, not processor time. A merge costs about as much for each byte everywhere, and how
+much of it one turn of the loop does is bounded by the number of records (`upkeep`).
 """
 
 from __future__ import annotations

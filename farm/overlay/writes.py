@@ -20,6 +20,9 @@ make an acknowledged record survive one crash at once, three make it survive two
 in the same millisecond as the second.
 Decided: in "available" mode a write that no quorum took by `write_seconds` counts if one *other* node has it; a copy
 that only the coordinator holds is never acknowledged while there are others.
+Decided: a write is not conditional on a generation of the record (as RELOAD's stores may be). A merge keeps both of
+two updates that cross, and whoever wrote one looks again at what the owners made of it; a generation would have one of
+them tried again, another round for each REGISTER of a phone with several contacts.
 """
 
 from __future__ import annotations

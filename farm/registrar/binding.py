@@ -22,6 +22,8 @@ ones until `at` + the longest lifetime + 60 s: nothing it outranks can be alive 
 
 Decided: of two copies of one register the later `at` is believed. A transfer's delay makes a copy seem younger by
 milliseconds; a clock that jumped during a restart makes it seem older by hours, and would kill what is alive elsewhere.
+Decided: who finds a binding lapsed asks nobody first. That it lapsed here outranks nothing: a refresh that only another
+owner has seen wins every merge, and a comparison (`trace` says who is alive) brings it back here within a minute.
 """
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ transaction sends any more), so that a late REGISTER does not undo a removal. La
 restarted with the Call-ID it always uses: what its old self said is forgotten, as for the RFC there is no binding.
 Decided: the removal of a binding that is not known is written down like that of any other. The node that knows it may
 be on the other side of a cut, or the REGISTER that makes it may come late.
+Decided: every refresh is written to the owners, also of phones that refresh each minute to keep a NAT open. Writing
+longer leases and keeping the fine lifetime at the node that took it would save most of that, and make what is alive a
+matter of which node is: the shortest lifetime that is granted (`min_expires_seconds`) bounds the load as well.
 Decided: too many contacts are a 403: the same request can succeed nowhere else, and 503 would send the phone round
 all nodes. A store that takes no more is a 500, as §10.3 step 7 says of a commit that fails.
 Decided: outbound is claimed (Require: outbound in the 200) on streams only, until STUN keep-alives are answered on

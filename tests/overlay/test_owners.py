@@ -197,7 +197,7 @@ def test_a_farm_keeps_at_least_one_copy() -> None:
 
 @pytest.mark.parametrize("count", [30, 100, 250])
 def test_assigned_ids_share_the_load_evenly(count: int) -> None:
-    """overlay.md: at 30 nodes and 4 replicas the busiest has 1.20 times the mean; with random IDs 1.7."""
+    """At 30 nodes and 4 replicas the busiest has 1.20 times the mean; with random IDs 1.7."""
     nodes = even_nodes(count)
     placement = placement_of([Place(node) for node in nodes], 4)
     busiest = max(len(placement.partitions_of(node)) for node in nodes)

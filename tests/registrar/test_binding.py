@@ -123,7 +123,7 @@ def test_a_copy_with_another_age_joins_in_any_order(
 
 
 def test_three_updates_that_the_obvious_rule_merges_to_three_different_winners() -> None:
-    """a=(call-id 1, cseq 5, t 10), b=(2, 1, 11), c=(1, 4, 12): the counter-example of the design notes."""
+    """a=(call-id 1, cseq 5, t 10), b=(2, 1, 11), c=(1, 4, 12): the counter-example to that rule."""
     a, b, c = update("1", 5, 10), update("2", 1, 11), update("1", 4, 12)
     winners = {(winner(joined(*order)).call_id, winner(joined(*order)).cseq) for order in permutations((a, b, c))}
     assert winners == {("2", 1)}  # Call-ID 1 counts with CSeq 5 at 10, and 11 is later

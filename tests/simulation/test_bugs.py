@@ -1,4 +1,5 @@
-"""What the simulator's seeds have found, each as a scene of its own; the table is in docs/simulation.md."""
+"""What the simulator's seeds have found in the overlay, as scenes of their own; the table of all is in
+docs/simulation.md. What they found in the registrar is in tests/registrar/test_registrar.py."""
 
 from __future__ import annotations
 
