@@ -1,6 +1,7 @@
 """The values we put into messages and must know again: our branches and the user of our Record-Route.
 
-Each carries a MAC under the node's secret, in a farm the one that all nodes share, so that what comes back can be told from what a stranger made up:
+Each carries a MAC under the node's secret, in a farm the one that all nodes share, so that what comes back can be told
+from what a stranger made up:
 
 - a **branch** is `z9hG4bK`, an unguessable part, a loop part and the MAC of both. The loop part (RFC 5393 §4.2.1) is a
   keyed hash of all that decides where a request goes; a request that brings its own loop part back has looped. The
