@@ -213,7 +213,7 @@ class Metrics:
         )
         self.journal_pending = self._gauge("journal_pending", "Changes that wait to be written.")
         self.journal_lag = self._gauge(
-            "journal_lag_seconds", "Time since nothing waited to be written; 0 when nothing does."
+            "journal_lag_seconds", "Time since all that had changed was written; 0 when nothing waits to be."
         )
         self.journal_flush = self._histogram("journal_flush_seconds", "Time to write one batch.", _LOOKUPS)
 

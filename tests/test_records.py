@@ -308,6 +308,15 @@ def fill(shelf: Shelf) -> None:
     journal.close()
 
 
+def test_a_node_that_is_never_without_changes_lags_no_longer_than_a_batch_takes(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, flush_seconds=0.5)
+    shelf.records.start()
+    for number in range(600):  # one in each tenth of a second, so that every tick finds some
+        shelf.add_user(f"user{number}")
+        shelf.machine.advance(0.1)
+        assert read(shelf.metrics.journal_lag.child()) <= 0.61
+
+
 def test_a_full_disk_is_told_once_counted_each_time_and_mended_by_itself(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     shelf.records.start()
