@@ -339,6 +339,7 @@ def test_a_request_that_meets_a_fault_of_ours_is_answered_500_and_the_next_one_i
         raise RuntimeError("on purpose")
 
     monkeypatch.setattr("farm.overlay.local.LocalStore.get", fail)
+    monkeypatch.setattr("farm.overlay.local.LocalStore.peek", fail)
     sent = alice.request("INVITE", alice.aor)
     alice.acknowledge(sent, alice.expect(500))
     headers = [f"Contact: <{alice.contact}>"]

@@ -91,7 +91,7 @@ def test_registrations_survive_kill_9_and_the_loss_of_the_disk(
 ) -> None:
     server = redis("--appendonly", "yes")
     (phone_host,) = hosts(1)
-    node = nodes.start(store={"backend": "redis", "redis": f"{server.host}:{PORT}"})
+    node = wait_serving(nodes.start(store={"backend": "redis", "redis": f"{server.host}:{PORT}"}))
     register(node, phone_host, 0, 1_000)
     wait_until(lambda: node.metric("journal_pending") == 0, 5, "all is written")
     node.kill()
@@ -113,7 +113,7 @@ def test_a_redis_that_is_killed_and_comes_back_stops_no_call_and_is_caught_up_wi
 ) -> None:
     server = redis("--appendonly", "yes", "--appendfsync", "always")
     phone_host, caller_host = hosts(2)
-    node = nodes.start(store={"backend": "redis", "redis": f"{server.host}:{PORT}"})
+    node = wait_serving(nodes.start(store={"backend": "redis", "redis": f"{server.host}:{PORT}"}))
     with (
         Agent(node.sip, host=phone_host, user="bob") as bob,
         Agent(node.sip, host=caller_host, user="alice") as alice,
@@ -141,7 +141,7 @@ def test_a_redis_that_is_killed_and_comes_back_stops_no_call_and_is_caught_up_wi
 def test_a_redis_that_lost_everything_gets_it_again(nodes: Nodes, hosts: Hosts, redis: StartRedis, loss: str) -> None:
     server = redis()
     (phone_host,) = hosts(1)
-    node = nodes.start(store={"backend": "redis", "redis": f"{server.host}:{PORT}"})
+    node = wait_serving(nodes.start(store={"backend": "redis", "redis": f"{server.host}:{PORT}"}))
     register(node, phone_host, 0, 1_000)
     wait_until(lambda: server.records(node) == 1_000, 5, "all is written")
     if loss == "restart":
@@ -159,7 +159,7 @@ def test_a_node_starts_without_its_redis_and_merges_what_that_has_when_it_comes(
 ) -> None:
     server = redis("--appendonly", "yes", "--appendfsync", "always")
     (phone_host,) = hosts(1)
-    node = nodes.start(store={"backend": "redis", "redis": f"{server.host}:{PORT}"})
+    node = wait_serving(nodes.start(store={"backend": "redis", "redis": f"{server.host}:{PORT}"}))
     register(node, phone_host, 0, 100)
     assert node.stop() in STOPPED
     server.kill()
@@ -196,7 +196,7 @@ def test_a_full_redis_is_told_and_caught_up_with_when_it_has_room(
 ) -> None:
     server = redis()
     (phone_host,) = hosts(1)
-    node = nodes.start(store={"backend": "redis", "redis": f"{server.host}:{PORT}"})
+    node = wait_serving(nodes.start(store={"backend": "redis", "redis": f"{server.host}:{PORT}"}))
     server.ask("CONFIG", "SET", "maxmemory", "1")
     register(node, phone_host, 0, 200)
     wait_until(lambda: "OOM command not allowed" in node.output(), 10, "it is told")
@@ -267,7 +267,7 @@ def test_a_fail_over_by_sentinel_is_followed_and_what_it_lost_is_written_again(
         "redis_sentinels": [f"127.0.0.1:{1}", f"{sentinel.host}:{SENTINEL_PORT}"],
         "redis_master": "farm",
     }
-    node = nodes.start(store=store)
+    node = wait_serving(nodes.start(store=store))
     register(node, phone_host, 0, 500)
     wait_until(lambda: replica.records(node) == 500, 10, "the replica has it")
     wait_until(lambda: f"slave {replica.host}" in sentinel.output(), 15, "Sentinel knows the replica")

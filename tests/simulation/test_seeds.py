@@ -42,7 +42,8 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 def test_a_seed_finds_nothing(seed: int, run: Run) -> None:
     report = run(seed)
     assert not report.problems, "\n".join([str(report), *report.problems[:5], report.command])
-    assert report.served > 0.6 * report.operations
+    # A farm without power serves nobody, and clients try again and again.
+    assert report.served > (0.3 if report.plan == "power" else 0.6) * report.operations
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -79,7 +79,8 @@ def modules_of(deadlines: Deadlines) -> Iterator[str]:
         if isinstance(action, partial):
             action = action.func
         if action is not None:
-            yield action.__module__
+            owner = getattr(action, "__self__", None)  # a compiled method knows no module, its object does
+            yield action.__module__ or type(owner).__module__
 
 
 class FarmNode:
