@@ -60,6 +60,7 @@ def test_the_compiled_build_passes_the_tests_of_the_pure_one(compiled: Path, tmp
         "tests",
         "-m",
         "not live",
+        "--ignore=tests/simulation",  # minutes, and nothing that the twins do not reach
         "-q",
         "-x",
         "-n",
