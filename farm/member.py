@@ -218,7 +218,8 @@ class Member:
             _log.error("the identity on disk cannot be used, the old one stays: {error}", error=str(error))
 
     def _check_certificate(self, _argument: object, now: float) -> None:
-        """Take a renewed certificate although nobody sent SIGHUP, and say in time that one will expire."""
+        """Take a renewed certificate although nobody sent SIGHUP. What is wrong with the files is said when somebody
+        does: half of them may just have been copied."""
         with suppress(ConfigError):
             self._read_again()
         self._deadlines.add(now + _CHECK_SECONDS, self._check_certificate, 0.0)
