@@ -3,7 +3,7 @@
 Each package's docstring names its files in reading order and the RFC sections they obey. Arrows point down only:
 
     console  tap
-     service  reports  siblings  member  names  offline  records  pump    the root: the only files that know everybody
+     service  core  reports  siblings  member  names  offline  records  pump    the root: they know everybody
       admin  frontend  proxy  registrar  transport  resolve  overlay      siblings: never each other
        transaction  security
         sip
@@ -24,7 +24,8 @@ B. REGISTER. As A to `proxy/proxy`, then `registrar/registrar` (with `security/c
 C. A node joins or dies. `overlay/rpc` and `link`, `wire`, `membership` (with `probing`, `gossip`, `suspicion`), `node`,
    which tells `ownership` (with `owners`) and `upkeep` (with `replication`, `comparison`, `handover`).
 D. Start and stop. `twisted/plugins/farm_plugin`, `tap` (with `systemd` and `open_files`), `config`, `service` (with
-   `lock`), `records`, `member`; stopping is the same list backwards. SIGHUP: `tap`, `config`, `changes`, `service`.
+   `lock` and `core`), `records`, `member`; stopping is the same list backwards. SIGHUP: `tap`, `config`, `changes`,
+   `service`.
 """
 
 from __future__ import annotations

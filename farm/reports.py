@@ -39,15 +39,21 @@ class Transport(Protocol):
         """As they are configured, with the ports they got."""
 
 
+class Core(Protocol):
+    """Its SIP core."""
+
+    location: Location
+    gateways: Gateways
+
+
 class Running(Protocol):
     """The node whose parts these are."""
 
     config: Config
     records: Records
-    location: Location
     users: Users
     limits: SourceLimits
-    gateways: Gateways
+    core: Core
     transport: Transport
     member: Member | None
 
@@ -94,7 +100,8 @@ class Reports:
         """What is wrong at present, a sentence each."""
         node = self._node
         found = [node.records.problem] if node.records.problem else []
-        found += [f"gateway {uri} does not answer" for uri, health in node.gateways.states() if health is Health.DOWN]
+        gateways = node.core.gateways.states()
+        found += [f"gateway {uri} does not answer" for uri, health in gateways if health is Health.DOWN]
         if node.member is not None:
             found += node.member.problems()
         return found
@@ -113,7 +120,7 @@ class Reports:
             "users": shelves["credential"].live,
             "transactions": node.transaction_count,
             "unwritten_records": node.records.store.unwritten,
-            "gateways": {uri: health.value for uri, health in node.gateways.states()},
+            "gateways": {uri: health.value for uri, health in node.core.gateways.states()},
         }
 
     # Records
@@ -121,7 +128,7 @@ class Reports:
     def find_bindings(self, aor: str, now: float) -> list[Answer] | Awaitable[list[Answer] | None] | None:
         """The live bindings of an address-of-record; None when nothing is known of it."""
         try:
-            found = self._node.location.find(aor, now)
+            found = self._node.core.location.find(aor, now)
         except SipError as error:
             raise _unreachable(aor, error) from None
         return self._describe_later(aor, found, now) if isinstance(found, Awaitable) else self._describe_all(found, now)
@@ -146,7 +153,7 @@ class Reports:
     def remove_bindings(self, aor: str, now: float) -> int | Awaitable[int]:
         """Remove all bindings of an address-of-record."""
         try:
-            removed = self._node.location.remove(aor, now)
+            removed = self._node.core.location.remove(aor, now)
         except SipError as error:
             raise _unreachable(aor, error) from None
         return self._remove_later(aor, removed) if isinstance(removed, Awaitable) else removed

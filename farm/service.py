@@ -1,10 +1,10 @@
 """The composition root: builds a node, hands each part its neighbours, starts it and stops it.
 
-The only module that knows everybody. Nothing is decided here that belongs to a part: it is wiring, the order of start
-and stop, and the adapters between a part's port and the neighbour that fills it. Start: secret, lock, listeners,
-records (a restarted node knows its registrations before its first packet), console and pages. Stop is the same list
-backwards: new requests are refused, running ones get time to end, those that still ring are ended, sockets close, the
-journal is written to its end.
+With `core`, which it makes, the only module that knows everybody. Nothing is decided here that belongs to a part: it is
+wiring, the order of start and stop, and the adapters between a part's port and the neighbour that fills it. Start:
+secret, lock, listeners, records (a restarted node knows its registrations before its first packet), console and pages.
+Stop is the same list backwards: new requests are refused, running ones get time to end, those that still ring are
+ended, sockets close, the journal is written to its end.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, ensureDeferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger, LogLevel
 
 from farm import __version__
 from farm.admin.http import AdminListeners
 from farm.changes import merge
-from farm.config import Config, ConfigError
-from farm.deadlines import Deadline
-from farm.frontend.token import Tokens
+from farm.config import Config
+from farm.core import Below, Core
 from farm.lock import StateLock
 from farm.logs import Fields, Rejections
 from farm.member import Member, read_identity, stamp_node_of
@@ -33,30 +32,16 @@ from farm.metrics import Metrics
 from farm.names import SeedNames
 from farm.overlay.local import LocalStore
 from farm.overlay.shared import SharedStore
-from farm.proxy.admission import Admission
-from farm.proxy.context import Means
-from farm.proxy.domains import Domains
-from farm.proxy.forward import Forwarder
-from farm.proxy.gateways import Gateways
-from farm.proxy.probe import Probe
-from farm.proxy.proxy import Proxy
-from farm.proxy.stateless import Stateless
-from farm.proxy.targets import Targets
 from farm.pump import Pump
 from farm.records import Records
-from farm.registrar.location import Location
-from farm.registrar.registrar import Registrar
 from farm.reports import Reports
 from farm.resolve.failed import FailedHops
 from farm.resolve.locate import MTU_RESERVE_BYTES, Locator, Reach
 from farm.resolve.resolver import Resolver
-from farm.security.credentials import Authenticator
-from farm.security.keys import read_nonce_keys, read_secret
+from farm.security.keys import read_secret
 from farm.security.limits import Allowed, SourceLimits
 from farm.security.overlay_config import ConfigKind
-from farm.security.record import Credential
-from farm.security.users import UserError, Users
-from farm.siblings import Siblings
+from farm.security.users import Users
 from farm.transaction.layer import TransactionLayer
 from farm.transaction.machines import State, Timings
 from farm.transport.layer import TransportLayer
@@ -98,7 +83,6 @@ class Node(Service):
         self._rng = rng or random.SystemRandom()
         self._ready = False
         self._hurried = False
-        self._probing: Deadline | None = None
         self._lock = StateLock(config.node.state_dir)
         self._identity = read_identity(config, wall()) if config.overlay.listen else None
         secret = read_secret(config) if self._identity is None else self._identity.farm_key
@@ -108,7 +92,19 @@ class Node(Service):
         self._build_transport(config)
         self._build_records(config)
         self.users = Users(self.store, self._make_stamp, config.sip.domains)
-        self._build_core(config, secret)
+        self.core = Core(
+            config,
+            secret,
+            Below(self.transport, self.transactions, self.locator, self.pump.deadlines, self.rejections, self.limits),
+            self.store,
+            self.records,
+            self.member,
+            self.users,
+            self.metrics,
+            clock,
+            wall,
+            self._rng,
+        )
         self.reports = Reports(self, clock, wall)
         self.admin = AdminListeners(reactor, config, self.reports, self.metrics)
         self._count_gauges()
@@ -167,85 +163,6 @@ class Node(Service):
         )  # fmt: skip
         self.store = self.member.store
 
-    def _build_core(self, config: Config, secret: bytes) -> None:
-        domains = Domains(config.sip.domains, self.transport)
-        self.location = Location(self.store, self.records.registrations, self.records.stamps, self._wall)
-        self.authenticator = Authenticator(
-            self.store,
-            read_nonce_keys(config, secret),
-            limits=self.limits,
-            wall=self._wall,
-            rng=self._rng,
-            algorithms=config.auth.algorithms,
-            nonce_life_seconds=config.auth.nonce_life_seconds,
-            nonce_entries=config.auth.nonce_entries,
-            allow_without_qop=config.auth.allow_without_qop,
-        )
-        self.tokens = Tokens(secret, self._rng)
-        self.gateways = Gateways(config.routes, config.gateways, domains, self.metrics, self._rng)
-        forwarder = Forwarder(
-            self.tokens,
-            self.transport,
-            record_route=config.sip.record_route,
-            max_forwards=config.proxy.max_forwards,
-        )
-        self.means = Means(
-            transactions=self.transactions,
-            forwarder=forwarder,
-            next_hops=self.locator,
-            flows=self.transport,
-            metrics=self.metrics,
-            rejections=self.rejections,
-            suspect=self._suspect,
-            spawn=self._spawn,
-            clock=self._clock,
-            timer_c_seconds=config.proxy.timer_c_seconds,
-            serial_seconds=config.proxy.serial_seconds,
-        )
-        admission = Admission(
-            domains, self.authenticator, open_farm=config.auth.open, trusted=config.sip.trusted_networks
-        )
-        targets = Targets(
-            domains,
-            self.location,
-            _Directory(self.users, self._clock),
-            self.gateways,
-            None if self.member is None else Siblings(self.member, self.tokens),
-            max_targets=config.proxy.max_forks,
-        )
-        registrar = Registrar(
-            config.registrar,
-            domains,
-            self.location,
-            None if config.auth.open else self.authenticator,
-            self.metrics,
-            self.rejections,
-            make_tag=self.transactions.derive_tag,
-            clock=self._clock,
-            wall=self._wall,
-            spawn=self._spawn,
-            report=self._report,
-            server_header=config.sip.server_header,
-        )
-        stateless = Stateless(
-            self.means, domains, self.tokens, admission, targets, max_breadth=config.proxy.max_breadth
-        )
-        self.proxy = Proxy(
-            self.means,
-            domains,
-            self.tokens,
-            admission,
-            targets,
-            registrar,
-            stateless,
-            redirect=config.sip.role == "redirect",
-            max_breadth=config.proxy.max_breadth,
-            server_header=config.sip.server_header,
-            report=self._report,
-            is_restoring=lambda: self.records.restoring,
-        )
-        self.transactions.user = self.proxy
-
     # Start and stop
 
     def privilegedStartService(self) -> None:
@@ -264,7 +181,7 @@ class Node(Service):
         self.pump.start()
         if self.member is not None:
             self.member.start()
-        self._schedule_probes(None, self._clock())
+        self.core.start(self._clock())
         self._ready = True
         _log.info("node {name} serves", name=self.config.node.name, listen=" ".join(self.config.sip.listen))
 
@@ -274,14 +191,14 @@ class Node(Service):
         super().stopService()
         self._ready = False
         leaving = None if self.member is None else self.member.leave()
-        self.proxy.draining = True
+        self.core.proxy.draining = True
         yield self._wait_for_quiet(DRAIN_SECONDS)
         if leaving is not None and not self._hurried:
             yield leaving  # while new requests are still told to go elsewhere
         try:
-            self.proxy.end_calls(self._clock())
+            self.core.proxy.end_calls(self._clock())
         except Exception:
-            self._report("calls could not be ended")  # the journal is still to be written
+            self.core.report("calls could not be ended")  # the journal is still to be written
         yield self._wait_for_quiet(_END_SECONDS)
         yield self.transport.stop()
         if self.member is not None:
@@ -318,43 +235,15 @@ class Node(Service):
         restart. Raises ConfigError, and has changed nothing then."""
         merged = merge(self.config, config)
         config = merged.config
-        try:
-            self.authenticator.offer(config.auth.algorithms, allow_without_qop=config.auth.allow_without_qop)
-        except ValueError as error:
-            raise ConfigError(str(error), key="auth.algorithms") from None
+        self.core.reload(config, self._clock())
         self.rejections.lines_per_second = config.log.reason_lines_per_second
         self.transactions.max_transactions = config.limits.transactions
         self.limits.change(**_limits_of(config))
         self.transport.change(config.limits, self._make_gate(config))
-        self.gateways.change(config.routes, config.gateways)
-        self._arm_probes(self._clock())
         if self.member is not None:
             self.member.reload(config)
         self.config = config
         return merged.waiting
-
-    # Probing gateways
-
-    def _schedule_probes(self, _argument: object, now: float) -> None:
-        for uri in self.gateways.due(now):
-            Probe(self.means, self.tokens, self.transport, uri, self._receive_probe).start(now)
-        self._arm_probes(now)
-
-    def _arm_probes(self, now: float) -> None:
-        deadlines = self.pump.deadlines
-        deadlines.cancel(self._probing)
-        following = self.gateways.next_at(now)
-        if following is not None:
-            self._probing = deadlines.add(max(following, now + 0.1), self._schedule_probes, None)
-
-    def _suspect(self, uri: str, now: float) -> None:
-        self.gateways.suspect(uri, now)
-        self._arm_probes(now)
-
-    def _receive_probe(self, uri: str, alive: bool) -> None:
-        health = self.gateways.probed(uri, alive)
-        if health is not None:
-            _log.warn("gateway {uri} is {health}", uri=uri, health=health.value)
 
     # What the reports ask
 
@@ -365,7 +254,7 @@ class Node(Service):
     @property
     def draining(self) -> bool:
         """Whether it is being drained."""
-        return self.proxy.draining
+        return self.core.proxy.draining
 
     @property
     def transaction_count(self) -> int:
@@ -374,15 +263,15 @@ class Node(Service):
 
     def drain(self) -> None:
         """Serve to the end what runs, take nothing new, hand over all records; until `undrain` or the end."""
-        if not self.proxy.draining:
-            self.proxy.draining = True
+        if not self.core.proxy.draining:
+            self.core.proxy.draining = True
             if self.member is not None:
                 self.member.leave()
 
     def undrain(self) -> None:
         """Serve again."""
-        if self.proxy.draining and self._ready:
-            self.proxy.draining = False
+        if self.core.proxy.draining and self._ready:
+            self.core.proxy.draining = False
             if self.member is not None:
                 self.member.rejoin()
 
@@ -393,18 +282,6 @@ class Node(Service):
 
     def _make_stamp(self) -> tuple[int, int]:
         return (self.records.stamps.tick(self._wall()), self.records.stamps.node)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        running = ensureDeferred(work)
-        running.addErrback(lambda failure: self._report_failure(failure))
-
-    def _report_failure(self, failure: Any) -> None:
-        self.metrics.unexpected_errors.child("core").inc()
-        _log.failure("something that waited failed", failure=failure)
-
-    def _report(self, what: str) -> None:
-        self.metrics.unexpected_errors.child("core").inc()
-        _log.failure("{what}", what=what)
 
     def _count_gauges(self) -> None:
         census = self.transactions.census
@@ -428,25 +305,6 @@ class _Gate:
     def admit(self, host: str, now: float) -> bool:
         """Whether a message of that source is looked at."""
         return isinstance(self._limits.admit_request(host, now), Allowed)
-
-
-class _Directory:
-    """Who has an account, for the proxy: asked only when somebody without bindings is called."""
-
-    def __init__(self, users: Users, clock: Callable[[], float]) -> None:
-        self._users = users
-        self._clock = clock
-
-    def exists(self, aor: str) -> bool | Awaitable[bool]:
-        """Whether there is a user of that address-of-record."""
-        found = self._users.find(aor, self._clock())
-        return self._exists_later(found) if isinstance(found, Awaitable) else found is not None
-
-    async def _exists_later(self, finding: Awaitable[Credential | None]) -> bool:
-        try:
-            return await finding is not None
-        except UserError:
-            return True  # nobody knows; 480 says the less
 
 
 def _write_peer_rejection(level: str, message: str, fields: Fields) -> None:

@@ -60,10 +60,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "member": LEAVES | {"overlay", "records", "security"},
     "siblings": LEAVES | {"frontend", "member", "overlay", "sip"},
     "reports": LEAVES | SIBLINGS | {"farm", "member", "records", "security", "sip"},
+    "core": LEAVES | MIDDLE | SIBLINGS | {"member", "records", "siblings"},
     "service": LEAVES
     | MIDDLE
     | SIBLINGS
-    | {"changes", "farm", "lock", "member", "names", "pump", "records", "reports", "siblings"},
+    | {"changes", "core", "farm", "lock", "member", "names", "pump", "records", "reports"},
     "tap": LEAVES | {"open_files", "service", "systemd", "transport", "farm"},
     "console": LEAVES | {"admin", "offline", "farm"},
 }
@@ -76,6 +77,7 @@ MAY_IMPORT_TWISTED = {
     "overlay/redis_journal",
     "overlay/rpc",
     "overlay/shared",
+    "core",
     "pump",  # the one timer of the process
     "member",
     "records",  # runs the journal's writer in a thread

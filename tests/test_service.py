@@ -60,7 +60,7 @@ def test_the_first_start_makes_a_secret_that_only_the_node_can_read(tmp_path: Pa
 
 def knows_branches_of(node: Node, other: Node) -> bool:
     """Whether a node knows the branches that another one made."""
-    return node.tokens.is_branch(other.tokens.make_branch(other.tokens.loop_part(["x"])), "")
+    return node.core.tokens.is_branch(other.core.tokens.make_branch(other.core.tokens.loop_part(["x"])), "")
 
 
 def test_the_secret_outlives_the_process(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_reload_changes_what_a_running_node_can_change_and_names_the_rest(farm
     assert node.value("sip_rejected", "request-rate") >= 1
     assert any("OPTIONS sip:192.0.2.77 " in line for line in farm.ladder), "the new gateway is probed"
     assert node.node.reload(node.config) == []
-    assert [gateway for gateway, _ in node.node.gateways.states()] == []
+    assert [gateway for gateway, _ in node.node.core.gateways.states()] == []
 
 
 def test_a_reload_that_is_refused_has_changed_nothing(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,40 +315,6 @@ def test_a_second_process_on_one_state_directory_is_refused_whatever_else_it_is_
 
 
 # Faults
-
-
-def test_work_in_the_background_that_fails_is_counted_and_logged_with_its_trace(farm: Farm) -> None:
-    node = farm.add_node()
-
-    async def fail() -> None:
-        raise RuntimeError("on purpose")
-
-    node.node._spawn(fail())
-    assert node.value("unexpected_errors", "core") == 1
-    assert "on purpose" in farm.faults.texts[0]
-
-
-def test_a_request_that_meets_a_fault_of_ours_is_answered_500_and_the_next_one_is_served(
-    farm: Farm, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    node = farm.add_node(auth={"open": True})
-    alice = farm.add_party("alice")
-    alice.register()
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("on purpose")
-
-    monkeypatch.setattr("farm.overlay.local.LocalStore.get", fail)
-    monkeypatch.setattr("farm.overlay.local.LocalStore.peek", fail)
-    sent = alice.request("INVITE", alice.aor)
-    alice.acknowledge(sent, alice.expect(500))
-    headers = [f"Contact: <{alice.contact}>"]
-    alice.request("REGISTER", "sip:example.com", to=f"<{alice.aor}>", headers=headers)
-    alice.expect(500)
-    monkeypatch.undo()
-    alice.register()
-    assert node.value("unexpected_errors", "core") == 2
-    assert len(farm.faults.texts) == 2
 
 
 def test_a_journal_that_cannot_be_opened_stops_neither_the_start_nor_calls(farm: Farm) -> None:

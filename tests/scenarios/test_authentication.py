@@ -65,7 +65,7 @@ def test_a_wrong_password_is_challenged_again_and_registers_nobody(farm: Farm) -
     node = farm.add_node()
     alice = farm.add_party("alice")
     assert register_with(alice, "wrong").status == 401
-    assert node.node.location.find(alice.aor, node.seconds()) == ([], False)
+    assert node.node.core.location.find(alice.aor, node.seconds()) == ([], False)
     assert node.value("sip_rejected", "wrong-password") == 1
 
 
@@ -106,7 +106,7 @@ def test_credentials_that_were_used_are_worth_nothing_to_who_recorded_them(farm:
     replayed = resend(eve, sent, line)
     assert replayed.status == 401
     assert node.value("sip_rejected", "replayed-nonce") == 1
-    found = node.node.location.find(alice.aor, node.seconds())
+    found = node.node.core.location.find(alice.aor, node.seconds())
     assert isinstance(found, Located)
     assert [binding.uri for binding in found.bindings] == [alice.contact]
 

@@ -190,7 +190,7 @@ def test_a_phone_that_connects_and_registers_again_is_called_on_its_new_connecti
     bob.register(contact=instance)
     bob.disconnect()
     bob.register(contact=instance)
-    found = farm.node.node.location.find(bob.aor, farm.node.seconds())
+    found = farm.node.node.core.location.find(bob.aor, farm.node.seconds())
     assert isinstance(found, Located)
     assert len(found.bindings) == 1
     ours, theirs = set_up_call(alice, bob)

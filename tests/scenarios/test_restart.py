@@ -14,7 +14,7 @@ SQLITE = {"backend": "sqlite", "flush_seconds": 0.5}
 
 def contacts_of(node: FarmNode, aor: str) -> list[str]:
     """The contacts that a node knows of an address-of-record."""
-    found = node.node.location.find(aor, node.seconds())
+    found = node.node.core.location.find(aor, node.seconds())
     assert isinstance(found, Located)
     return [binding.uri for binding in found.bindings]
 

@@ -132,9 +132,9 @@ def test_nobody_but_a_node_sends_a_request_over_a_phone_s_flow(farm: Farm) -> No
     bob.register()
     alice = farm.add_party("alice", target=AT[0][0])
     exchange(*call(alice, bob), "BYE")
-    binding = next(iter(farm.wait(nodes[0].node.location.find(bob.aor, nodes[0].seconds())).bindings))
+    binding = next(iter(farm.wait(nodes[0].node.core.location.find(bob.aor, nodes[0].seconds())).bindings))
     assert binding.received is not None
-    route = nodes[0].node.tokens.make_onward(binding.received, binding.uri)
+    route = nodes[0].node.core.tokens.make_onward(binding.received, binding.uri)
     zoe = farm.add_party("zoe", domain="elsewhere.net", account=False, target=AT[1][0])
     sent = zoe.request("INVITE", "sip:carol@198.51.100.77", headers=[f"Route: <sip:{route}@{AT[1][0]};lr>"])
     zoe.acknowledge(sent, zoe.expect(403))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, overload
@@ -25,7 +25,7 @@ from farm.deadlines import Deadlines
 from farm.proxy.branch import Branch
 from farm.proxy.context import ResponseContext
 from farm.service import Node
-from tests.support.certificates import write_identity
+from tests.support.certificates import make_certificate, write_identity
 from tests.support.counts import read
 from tests.support.nat import Nat
 from tests.support.network import Host, Network, Packet, Path
@@ -174,13 +174,13 @@ class FarmNode:
 
     def contacts_of(self, aor: str) -> list[str]:
         """The contacts that a call through this node would try."""
-        return [binding.uri for binding in self.farm.wait(self.node.location.find(aor, self.seconds())).bindings]
+        return [binding.uri for binding in self.farm.wait(self.node.core.location.find(aor, self.seconds())).bindings]
 
     def find_leaks(self) -> list[str]:
         """What an idle node should not hold any more."""
         node = self.node
         streams = len(node.transport._streams)
-        probing = 1 if any(True for _ in node.gateways.states()) else 0
+        probing = 1 if any(True for _ in node.core.gateways.states()) else 0
         modules = list(modules_of(node.pump.deadlines))
         assert len(modules) == len(node.pump.deadlines)
         overlay = [module for module in modules if module.startswith(_UPKEEP)]
@@ -242,16 +242,21 @@ class Farm:
         self.wait_until_synchronised()
         return self.nodes
 
-    def add_member(self, **sections: Mapping[str, Any] | list[Any]) -> FarmNode:
-        """One more node of the overlay; it has just been started."""
+    def add_member(
+        self, *, roles: Sequence[str] = ("store", "edge"), **sections: Mapping[str, Any] | list[Any]
+    ) -> FarmNode:
+        """One more node of the overlay, with these roles; it has just been started."""
         number = len(self.nodes) + 1
         address = f"192.0.2.{number}"
+        certificate = make_certificate(number, roles=roles)
         overlay = {
             "listen": f"{address}:{PEER_PORT}",
-            "identity": str(write_identity(self.directory / f"identity{number}", number)),
+            "identity": str(write_identity(self.directory / f"identity{number}", number, certificate=certificate)),
             "seeds": [f"192.0.2.{seed}:{PEER_PORT}" for seed in range(1, SEEDS + 1)],
         }
         overlay |= sections.pop("overlay", {})
+        if "edge" not in roles:
+            sections["sip"] = {"listen": [], **sections.get("sip", {})}
         return self.add_node(f"n{number}", address, overlay=overlay, **sections)
 
     @property

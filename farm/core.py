@@ -1,0 +1,239 @@
+"""The SIP core of a node, put together: what stands between its transactions and its records.
+
+Part of the composition root. It builds proxy and registrar with what both need, who may do what (`authenticator`,
+`admission`), what is known again (`tokens`), and where requests go (`location`, `gateways`, `targets`), and starts what
+has to wait for something. `service` makes one and sees to its life.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NamedTuple
+
+from twisted.internet.defer import ensureDeferred
+from twisted.logger import Logger
+
+from farm.config import Config, ConfigError
+from farm.deadlines import Deadline, Deadlines
+from farm.frontend.token import Tokens
+from farm.logs import Rejections
+from farm.member import Member
+from farm.metrics import Metrics
+from farm.overlay.local import LocalStore
+from farm.overlay.shared import SharedStore
+from farm.proxy.admission import Admission
+from farm.proxy.context import Means
+from farm.proxy.domains import Domains
+from farm.proxy.forward import Forwarder
+from farm.proxy.gateways import Gateways
+from farm.proxy.probe import Probe
+from farm.proxy.proxy import Proxy
+from farm.proxy.stateless import Stateless
+from farm.proxy.targets import Targets
+from farm.records import Records
+from farm.registrar.location import Location
+from farm.registrar.registrar import Registrar
+from farm.resolve.locate import Locator
+from farm.security.credentials import Authenticator
+from farm.security.keys import read_nonce_keys
+from farm.security.limits import SourceLimits
+from farm.security.record import Credential
+from farm.security.users import UserError, Users
+from farm.siblings import Siblings
+from farm.transaction.layer import TransactionLayer
+from farm.transport.layer import TransportLayer
+
+_log: Final = Logger(namespace="node")
+
+
+class Below(NamedTuple):
+    """What the core stands on."""
+
+    transport: TransportLayer
+    transactions: TransactionLayer
+    locator: Locator
+    deadlines: Deadlines
+    rejections: Rejections
+    limits: SourceLimits
+
+
+class Core:
+    """Proxy, registrar, and what they share. `clock` is monotonic, `wall` seconds since 1970."""
+
+    def __init__(
+        self,
+        config: Config,
+        secret: bytes,
+        below: Below,
+        store: LocalStore | SharedStore,
+        records: Records,
+        member: Member | None,
+        users: Users,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._below = below
+        self._metrics = metrics
+        self._clock = clock
+        self._wall = wall
+        self._rng = rng
+        self._probing: Deadline | None = None
+        domains = Domains(config.sip.domains, below.transport)
+        self.location = Location(store, records.registrations, records.stamps, wall)
+        self.authenticator = self._make_authenticator(config, secret, store)
+        self.tokens = Tokens(secret, rng)
+        self.gateways = Gateways(config.routes, config.gateways, domains, metrics, rng)
+        self.means = self._make_means(config)
+        admission = Admission(
+            domains, self.authenticator, open_farm=config.auth.open, trusted=config.sip.trusted_networks
+        )
+        targets = Targets(
+            domains,
+            self.location,
+            _Directory(users, clock),
+            self.gateways,
+            None if member is None else Siblings(member, self.tokens),
+            max_targets=config.proxy.max_forks,
+        )
+        self.proxy = Proxy(
+            self.means,
+            domains,
+            self.tokens,
+            admission,
+            targets,
+            self._make_registrar(config, domains),
+            Stateless(self.means, domains, self.tokens, admission, targets, max_breadth=config.proxy.max_breadth),
+            redirect=config.sip.role == "redirect",
+            max_breadth=config.proxy.max_breadth,
+            server_header=config.sip.server_header,
+            report=self.report,
+            is_restoring=lambda: records.restoring,
+        )
+        below.transactions.user = self.proxy
+
+    def _make_authenticator(self, config: Config, secret: bytes, store: LocalStore | SharedStore) -> Authenticator:
+        return Authenticator(
+            store,
+            read_nonce_keys(config, secret),
+            limits=self._below.limits,
+            wall=self._wall,
+            rng=self._rng,
+            algorithms=config.auth.algorithms,
+            nonce_life_seconds=config.auth.nonce_life_seconds,
+            nonce_entries=config.auth.nonce_entries,
+            allow_without_qop=config.auth.allow_without_qop,
+        )
+
+    def _make_means(self, config: Config) -> Means:
+        below = self._below
+        forwarder = Forwarder(
+            self.tokens,
+            below.transport,
+            record_route=config.sip.record_route,
+            max_forwards=config.proxy.max_forwards,
+        )
+        return Means(
+            transactions=below.transactions,
+            forwarder=forwarder,
+            next_hops=below.locator,
+            flows=below.transport,
+            metrics=self._metrics,
+            rejections=below.rejections,
+            suspect=self._suspect,
+            spawn=self.spawn,
+            clock=self._clock,
+            timer_c_seconds=config.proxy.timer_c_seconds,
+            serial_seconds=config.proxy.serial_seconds,
+        )
+
+    def _make_registrar(self, config: Config, domains: Domains) -> Registrar:
+        return Registrar(
+            config.registrar,
+            domains,
+            self.location,
+            None if config.auth.open else self.authenticator,
+            self._metrics,
+            self._below.rejections,
+            make_tag=self._below.transactions.derive_tag,
+            clock=self._clock,
+            wall=self._wall,
+            spawn=self.spawn,
+            report=self.report,
+            server_header=config.sip.server_header,
+        )
+
+    # Life
+
+    def start(self, now: float) -> None:
+        """Begin to probe gateways."""
+        self._probe_gateways(None, now)
+
+    def reload(self, config: Config, now: float) -> None:
+        """Take what a running core can take. Raises ConfigError, and has changed nothing then."""
+        try:
+            self.authenticator.offer(config.auth.algorithms, allow_without_qop=config.auth.allow_without_qop)
+        except ValueError as error:
+            raise ConfigError(str(error), key="auth.algorithms") from None
+        self.gateways.change(config.routes, config.gateways)
+        self._arm_probes(now)
+
+    # Probing gateways
+
+    def _probe_gateways(self, _argument: object, now: float) -> None:
+        for uri in self.gateways.due(now):
+            Probe(self.means, self.tokens, self._below.transport, uri, self._receive_probe).start(now)
+        self._arm_probes(now)
+
+    def _arm_probes(self, now: float) -> None:
+        deadlines = self._below.deadlines
+        deadlines.cancel(self._probing)
+        following = self.gateways.next_at(now)
+        if following is not None:
+            self._probing = deadlines.add(max(following, now + 0.1), self._probe_gateways, None)
+
+    def _suspect(self, uri: str, now: float) -> None:
+        self.gateways.suspect(uri, now)
+        self._arm_probes(now)
+
+    def _receive_probe(self, uri: str, alive: bool) -> None:
+        health = self.gateways.probed(uri, alive)
+        if health is not None:
+            _log.warn("gateway {uri} is {health}", uri=uri, health=health.value)
+
+    # What waits, and what fails
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start what waits for something."""
+        running = ensureDeferred(work)
+        running.addErrback(lambda failure: self._report_failure(failure))
+
+    def _report_failure(self, failure: Any) -> None:
+        self._metrics.unexpected_errors.child("core").inc()
+        _log.failure("something that waited failed", failure=failure)
+
+    def report(self, what: str) -> None:
+        """Count and log an exception that is being handled."""
+        self._metrics.unexpected_errors.child("core").inc()
+        _log.failure("{what}", what=what)
+
+
+class _Directory:
+    """Who has an account, for the proxy: asked only when somebody without bindings is called."""
+
+    def __init__(self, users: Users, clock: Callable[[], float]) -> None:
+        self._users = users
+        self._clock = clock
+
+    def exists(self, aor: str) -> bool | Awaitable[bool]:
+        """Whether there is a user of that address-of-record."""
+        found = self._users.find(aor, self._clock())
+        return self._exists_later(found) if isinstance(found, Awaitable) else found is not None
+
+    async def _exists_later(self, finding: Awaitable[Credential | None]) -> bool:
+        try:
+            return await finding is not None
+        except UserError:
+            return True  # nobody knows; 480 says the less
