@@ -53,6 +53,7 @@ order:
 - `settings.py`  what of the configuration a node needs
 - `offset.py`   how far its clock is from the others'
 - `reach.py`    how membership reaches others
+- `relaying.py`  bytes for what runs above the overlay on another node
 - `node.py`     the front door: all of these put together; told the time, so that a simulation runs the same
 - `shared.py` *  the replicated store as registrar and users see it
 

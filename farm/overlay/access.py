@@ -21,17 +21,28 @@ from farm.security.limits import RateTable
 
 
 class Access:
-    """What a node does for those who want records. `writes` says how often one key may be written."""
+    """What a node does for those who want records. `writes` says how often one key may be written, `may_write` whether
+    this node may write at all: other nodes refuse the writes of one without the role edge, and a copy that it had made
+    for itself would come to them by repair."""
 
-    __slots__ = ("_locating", "_means", "_offset", "_writes", "open", "recall")
+    __slots__ = ("_locating", "_may_write", "_means", "_offset", "_writes", "open", "recall")
 
-    def __init__(self, means: Means, locating: Locating, offset: ClockOffset, writes: RateTable | None = None) -> None:
+    def __init__(
+        self,
+        means: Means,
+        locating: Locating,
+        offset: ClockOffset,
+        writes: RateTable | None = None,
+        *,
+        may_write: bool = True,
+    ) -> None:
         self.open = False
         self.recall = Recall()
         self._means = means
         self._locating = locating
         self._offset = offset
         self._writes = writes
+        self._may_write = may_write
 
     @property
     def serves(self) -> bool:
@@ -55,6 +66,8 @@ class Access:
         refused = self._find_obstacle()
         if refused is not None:
             return refused
+        if not self._may_write:
+            return Failed("not-an-edge")
         if self._writes is not None and self._writes.take(key, now):
             return Failed("rate")
         if self._locating.knows(partition_of(key)):

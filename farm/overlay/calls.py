@@ -38,9 +38,9 @@ from farm.deadlines import Deadlines
 from farm.metrics import Metrics
 from farm.overlay import wire
 from farm.overlay.clock import HybridClock, stamp_seconds
-from farm.overlay.requests import CLASS_OF, RANK, UPKEEP, RequestKind, make_kinds
+from farm.overlay.requests import CLASS_OF, RANK, RELAYS, UPKEEP, RequestKind, make_kinds
 from farm.overlay.rtt import FIRST_PATIENCE, LEAST_PATIENCE, Rtt
-from farm.overlay.wire import Answer, Codec, Contact, Error, Hello, Message, Notice, Request, WireError
+from farm.overlay.wire import Answer, Codec, Contact, Error, Hello, Message, Notice, Relay, Request, WireError
 
 Done = Callable[[Answer | None, float], None]
 Later = Callable[[float, Callable[[], None]], object]
@@ -50,9 +50,10 @@ MESSAGE_BYTES: Final = wire.FRAME_BYTES - 64  # of all messages in a frame; the 
 MOST_CALLS: Final = 10_000  # to one node and not answered yet
 _BUCKETS: Final = 64  # a second
 _WIDE_BUCKETS: Final = 8  # for calls of a second and more
-_NOTICES: Final = frozenset((wire.Gossip, wire.Leave, wire.NewConfig))
+_NOTICES: Final = frozenset((wire.Gossip, wire.Leave, wire.NewConfig, wire.Relay))
 _PATIENT: Final = frozenset((wire.Stored,))
 _UNLIMITED: Final = frozenset((wire.Ping, wire.PingRequest))
+_RELAYS_RANK: Final = RANK[RELAYS]
 _BURST_SECONDS: Final = 2.0  # of requests at the highest rate, which may come at once
 
 
@@ -84,12 +85,15 @@ class Server(Protocol):
     def receive_notice(self, node: bytes, message: Notice, now: float) -> None:
         """Something that wants no answer."""
 
+    def relays_lost(self, node: bytes, relays: list[Relay], now: float) -> None:
+        """Relays that were told, and did not leave: the link is gone or takes no more."""
+
 
 class _Peer:
     """One node: what waits to be sent to it and which calls it has not answered. `calls` are by number, oldest first:
     (done, when asked, kind, whether it waited in the queue)."""
 
-    __slots__ = ("asks_at", "calls", "node", "off", "queue", "queued", "rank", "rtt", "unsent", "waiting")
+    __slots__ = ("asks_at", "calls", "node", "off", "queue", "queued", "rank", "relays_at", "rtt", "unsent", "waiting")
 
     def __init__(self, node: bytes) -> None:
         self.node = node
@@ -102,6 +106,7 @@ class _Peer:
         self.rtt = Rtt()
         self.off = False  # one of us refused what the other said, for its clock
         self.asks_at = 0.0  # when it has used up no more than its rate gives it
+        self.relays_at = 0.0  # the same of relays: a flood of SIP there stops no record here
 
 
 class Calls:
@@ -196,8 +201,9 @@ class Calls:
         return call
 
     def tell(self, node: bytes, message: Notice, now: float) -> None:
-        """Say something that wants no answer; lost when there is no link."""
-        self._queue(self._peers.get(node) or self._add_peer(node), message, False, UPKEEP, now)
+        """Say something that wants no answer; lost when there is no link, of relays the server hears so."""
+        peer = self._peers.get(node) or self._add_peer(node)
+        self._queue(peer, message, False, CLASS_OF.get(type(message), UPKEEP), now)
 
     def answer(self, node: bytes, message: Answer, now: float, patient: bool = False) -> None:
         """Answer a request later than in `receive_request`; `message.call` is the request's."""
@@ -293,6 +299,8 @@ class Calls:
             if self._peers.get(peer.node) is peer:
                 del self._peers[peer.node]
             unsent = list(peer.calls)
+        if rank == _RELAYS_RANK:
+            self._lose_relays(peer.node, queue)
         for call in unsent:
             waiting = peer.calls.pop(call, None)
             if waiting is not None:
@@ -323,7 +331,8 @@ class Calls:
             if kind is not None:
                 self._receive_request(peer, message, refused, shift, now)  # type: ignore[arg-type]
             elif type_ in _NOTICES:
-                if not refused and not self._is_too_much(peer, now):
+                too_much = self._are_too_many if type_ is Relay else self._is_too_much
+                if not refused and not too_much(peer, now):
                     self._receive_notice(node, message, now)  # type: ignore[arg-type]
             elif type_ is Hello:
                 return "bad-message"
@@ -364,6 +373,14 @@ class Calls:
         peer.asks_at = max(peer.asks_at, now) + self._interval
         return False
 
+    def _are_too_many(self, peer: _Peer, now: float) -> bool:
+        """Whether a node relays more than it may."""
+        if peer.relays_at > now + _BURST_SECONDS:
+            self._rejections.child("rate").inc()
+            return True
+        peer.relays_at = max(peer.relays_at, now) + self._interval
+        return False
+
     def _receive_notice(self, node: bytes, message: Notice, now: float) -> None:
         try:
             if self.server is not None:
@@ -397,9 +414,25 @@ class Calls:
             return
         waiting = list(peer.calls.values())
         peer.calls.clear()
+        if peer.rank == _RELAYS_RANK:
+            self._lose_relays(node, list(peer.queue))
         peer.queue.clear()
         for done, _, _, _ in waiting:
             self._finish(done, None, now)
+
+    def _lose_relays(self, node: bytes, packed: list[bytes]) -> None:
+        """Say later which of these messages were relays."""
+        messages = self._codec.unpack(self._codec.frame(0, 0.0, packed)[4:]).messages
+        relays = [message for message in messages if isinstance(message, Relay)]
+
+        def tell() -> None:
+            try:
+                if self.server is not None:
+                    self.server.relays_lost(node, relays, self._clock())
+            except Exception:
+                self._note_failure("what followed a lost relay failed")
+
+        self._later(0.0, tell)
 
     def _expire(self, bucket: float, now: float) -> None:
         """Fail the calls of a bucket that were not answered."""

@@ -25,7 +25,7 @@ LEAST_SENT: Final = 10  # of a hundred nodes one in two hundred events is then m
 MOST_RUMOURS: Final = 4096
 MOST_INCARNATION: Final = 1 << 53  # ms of 285,000 years
 MOST_HEARSAY: Final = 1 << 52  # of what others say: it can always be refuted, and each start after that be announced
-_FIXED_BYTES: Final = 56  # of a Contact without its texts
+_FIXED_BYTES: Final = 59  # of a Contact without its texts
 _MOST_TEXT: Final = 255
 _MOST_LISTENERS: Final = 16
 
@@ -46,7 +46,9 @@ def is_sound(contact: Contact) -> bool:
         and len(contact.zone) <= _MOST_TEXT
         and len(contact.name) <= _MOST_TEXT
         and len(contact.sip) <= _MOST_LISTENERS
-        and all(len(listener) <= _MOST_TEXT for listener in contact.sip)
+        and len(contact.dns) <= _MOST_LISTENERS
+        and all(len(text) <= _MOST_TEXT for text in (*contact.sip, *contact.dns))
+        and 0 <= contact.load <= 100
     )
 
 
@@ -65,7 +67,7 @@ def make_hearsay(contact: Contact) -> Contact:
 def size_of(contact: Contact) -> int:
     """About how many bytes it takes on the wire, never fewer."""
     texts = len(contact.host) + len(contact.zone) + len(contact.name)
-    return _FIXED_BYTES + texts + sum(len(listener) + 2 for listener in contact.sip)
+    return _FIXED_BYTES + texts + sum(len(text) + 2 for text in (*contact.sip, *contact.dns))
 
 
 def most_sent(nodes: int) -> int:

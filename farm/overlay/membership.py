@@ -172,12 +172,12 @@ class Membership:
             for node in self._circle:
                 self._peers.tell(node, Leave(self.own), now)
 
-    def set_own(self, contact: Contact, now: float) -> None:
+    def set_own(self, contact: Contact, now: float, *, anew: bool = True) -> None:
         """This node's address, roles, listeners or name have changed; its peers hear it from itself. State and
-        incarnation of `contact` do not matter."""
+        incarnation of `contact` do not matter. Load and draining are not `anew`: nobody passes them on."""
         own = self.own
         self._put(
-            msgspec.structs.replace(contact, node=own.node, state=own.state, incarnation=own.incarnation + 1),
+            msgspec.structs.replace(contact, node=own.node, state=own.state, incarnation=own.incarnation + anew),
             "self",
             now,
         )

@@ -20,8 +20,7 @@ from farm.metrics import Metrics
 from farm.overlay.access import Access
 from farm.overlay.calls import Calls, Later, Links
 from farm.overlay.clock import HybridClock, stamp_seconds
-from farm.overlay.gossip import make_hearsay
-from farm.overlay.ids import ID_BYTES, partition_id, partition_of, sort_nearest
+from farm.overlay.ids import partition_id, partition_of
 from farm.overlay.locating import Locating
 from farm.overlay.membership import Membership, MembershipSettings
 from farm.overlay.offset import REFUSES_SECONDS, ClockOffset
@@ -29,6 +28,7 @@ from farm.overlay.owners import Placement
 from farm.overlay.ownership import Ownership
 from farm.overlay.quorum import Done, Means, Outcome
 from farm.overlay.reach import Reach
+from farm.overlay.relaying import Relaying
 from farm.overlay.routing import Result, Routing
 from farm.overlay.seeds import Seeds
 from farm.overlay.serving import Serving, Writers, make_write_rates
@@ -38,6 +38,7 @@ from farm.overlay.upkeep import Upkeep
 from farm.overlay.wire import (
     ALIVE,
     DEAD,
+    EDGE,
     JOINING,
     LEFT,
     OLDEST_VERSION,
@@ -58,19 +59,19 @@ from farm.overlay.wire import (
     Keys,
     Leave,
     NewConfig,
-    Nodes,
     Notice,
     Ping,
     PingRequest,
     Pull,
     Push,
+    Relay,
     Request,
     Scan,
+    Spend,
     Stat,
     Store,
 )
 
-NODES_ANSWERED: Final = 32
 _FIRST_LINKS_SECONDS: Final = 0.5  # after the first link others follow, which it told of
 
 
@@ -148,6 +149,9 @@ class OverlayNode:
             own, Reach(self.calls, links, self.routing), self, deadlines, rng, metrics,
             MembershipSettings(period_seconds=settings.probe),
         )  # fmt: skip
+        self.relaying = Relaying(
+            self.calls, links, self.membership.get, deadlines, metrics, edge=bool(own.roles & EDGE)
+        )
         self.upkeep = Upkeep(
             own.node, records, self.calls.ask, lambda: self.calls.shift, self.ownership.current, self.ownership.coming,
             deadlines, rng, metrics, self,
@@ -164,7 +168,7 @@ class OverlayNode:
             strict=settings.strict, write_seconds=settings.write, fetch_seconds=settings.write,
             stand_in_seconds=settings.stand_in,
         )  # fmt: skip
-        self.access = Access(means, self.locating, self.offset, writes)
+        self.access = Access(means, self.locating, self.offset, writes, may_write=bool(own.roles & EDGE))
         metrics.clock_offset.child().set_function(lambda: self.offset.seconds)
         metrics.replica_recall.child().set_function(lambda: self.access.recall.ratio)
 
@@ -188,6 +192,7 @@ class OverlayNode:
         self._stopped = True
         self.calls.flush()  # the links close next, and a goodbye that nobody hears looks like a crash
         self.membership.stop()
+        self.relaying.stop()
         self.upkeep.stop()
         self.routing.stop()
         self._deadlines.cancel(self._waking)
@@ -244,7 +249,7 @@ class OverlayNode:
     @property
     def is_ready(self) -> bool:
         """Whether it can read and write for others, and is in step with them."""
-        return self.is_synchronised and self.access.serves
+        return self.is_synchronised and self.access.serves and not self.ownership.problem()
 
     def _serve_alone(self, _argument: object, now: float) -> None:
         """Nobody was reached for `join_seconds`."""
@@ -316,6 +321,7 @@ class OverlayNode:
             self._linked_at = now
             self._deadlines.add(now + _FIRST_LINKS_SECONDS / 2, self._find_neighbours)
         self.routing.link_opened(contact.node, now)
+        self.relaying.link_opened(contact.node, now)
         self._seek(None, now)
         self._change()
         return ""
@@ -326,6 +332,7 @@ class OverlayNode:
         self.offset.forget(node)
         self.roles.pop(node, None)
         self.membership.link_closed(node, reason, now)
+        self.relaying.link_closed(node, now)
         if not len(self.offset) and not self._stopped:
             self.seeds.lost(now)
             self._seek(None, now)
@@ -334,6 +341,7 @@ class OverlayNode:
         """A dial came to nothing."""
         self.seeds.failed(host, port, reason, now)
         self.membership.link_failed(host, port, reason, now)
+        self.relaying.link_failed(host, port, now)
         self._seek(None, now)
 
     def receive_frame(self, node: bytes, frame: bytes, now: float) -> str:
@@ -367,11 +375,13 @@ class OverlayNode:
                     return Error(message.call, "not-allowed")
                 return self.upkeep.receive(node, message, shift, now)
             case FindNode():
-                return self._find_nodes(message)
+                return self.routing.answer(message, self.membership.own)
             case Stat():
                 return self.serving.stat(message)
             case Scan():
                 return self.serving.scan(message)
+            case Spend():
+                return self.serving.spend(message, self.roles.get(node, 0))
             case Diagnose():
                 return Diagnosis(message.call, self.describe())
         return Error(message.call, "unsupported")
@@ -385,14 +395,12 @@ class OverlayNode:
                 self.membership.receive_gossip([message.contact], node, now)
             case NewConfig():
                 self._listener.config_received(message.record, now)
+            case Relay():
+                self.relaying.receive(node, message, self.roles.get(node, 0), now)
 
-    def _find_nodes(self, message: FindNode) -> Nodes:
-        count = min(message.count, NODES_ANSWERED)
-        if len(message.target) != ID_BYTES or count < 1:
-            return Nodes(message.call)
-        known = [*self.routing.nearest(message.target, count), self.membership.own]
-        nearest = sort_nearest(known, message.target, _node_of)[:count]
-        return Nodes(message.call, [make_hearsay(contact) for contact in nearest])
+    def relays_lost(self, node: bytes, relays: list[Relay], now: float) -> None:
+        """The link took them no more."""
+        self.relaying.lost(node, relays, now)
 
     # Members (membership.Listener)
 
@@ -472,7 +480,7 @@ class OverlayNode:
 
     def problems(self) -> list[str]:
         """What is wrong at present, a sentence each."""
-        return [problem for problem in (self.seeds.problem(), self.offset.problem()) if problem]
+        return [problem for part in (self.seeds, self.offset, self.ownership) if (problem := part.problem())]
 
     def trace(self, target: bytes, done: Callable[[Result, float], None], now: float) -> None:
         """Look up the nodes nearest to an ID, starting from the three nearest that are known; for the console."""
@@ -485,10 +493,6 @@ class OverlayNode:
     def owners_of(self, key: bytes) -> Sequence[bytes]:
         """The owners of a key."""
         return self.ownership.owners(partition_of(key))
-
-
-def _node_of(contact: Contact) -> bytes:
-    return contact.node
 
 
 def _ignore(_result: Result, _now: float) -> None:

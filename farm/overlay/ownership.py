@@ -71,6 +71,10 @@ class Ownership:
         """How many owners a partition has when there are so many nodes."""
         return self.current.replicas
 
+    def problem(self) -> str:
+        """What is wrong when there is nobody to keep a record; "" when all is well."""
+        return "" if len(self.current) else "no node is known that has the role store: nothing can be read or written"
+
     def owners(self, partition: int) -> Sequence[bytes]:
         """The owners, nearest first."""
         if self.located and partition in self.located:

@@ -37,7 +37,8 @@ class Found(NamedTuple):
 
 class Failed(NamedTuple):
     """Nobody can say, for now: a slug. Too few owners answered ("too-few-owners"), none could be asked ("no-owners",
-    "clock"), the record is written too often ("rate"), or this node has a bug ("internal")."""
+    "clock"), the record is written too often ("rate"), this node has not the role to write ("not-an-edge"),
+    or it has a bug ("internal")."""
 
     reason: str
 

@@ -15,13 +15,20 @@ from farm.overlay import wire
 UPKEEP: Final = "upkeep"
 RECORDS: Final = "records"
 REPAIR: Final = "repair"
+RELAYS: Final = "relays"
 
-RANK: Final[dict[str, int]] = {UPKEEP: 0, RECORDS: 1, REPAIR: 2}  # a frame's bytes count as its highest one's
+RANK: Final[dict[str, int]] = {
+    UPKEEP: 0,
+    RECORDS: 1,
+    REPAIR: 2,
+    RELAYS: 3,
+}  # a frame's bytes count as its highest one's
 CLASS_OF: Final[dict[type, str]] = {
     **dict.fromkeys((wire.Fetch, wire.Fetched, wire.Store, wire.Stored, wire.Stat, wire.StatAnswer), RECORDS),
     **dict.fromkeys((wire.Scan, wire.Scanned), RECORDS),
     **dict.fromkeys((wire.Pull, wire.Pulled, wire.Push, wire.Pushed), REPAIR),
     **dict.fromkeys((wire.Digest, wire.Digested, wire.Keys, wire.KeyList), REPAIR),
+    wire.Relay: RELAYS,
 }
 
 # Request: its name in the metrics, what answers it, and whether that comes in the turn in which it is read.
@@ -37,6 +44,7 @@ _REQUESTS: Final[dict[type, tuple[str, tuple[type, ...], bool]]] = {
     wire.Keys: ("keys", (wire.KeyList,), False),
     wire.Pull: ("pull", (wire.Pulled,), False),
     wire.Push: ("push", (wire.Pushed,), False),
+    wire.Spend: ("spend", (wire.Spent,), True),
     wire.Diagnose: ("diagnose", (wire.Diagnosis,), False),
 }
 

@@ -15,12 +15,15 @@ from typing import Final, NamedTuple, Protocol
 from farm.deadlines import Deadline, Deadlines
 from farm.metrics import Metrics
 from farm.overlay.churn import Churn
+from farm.overlay.gossip import make_hearsay
+from farm.overlay.ids import ID_BYTES, sort_nearest
 from farm.overlay.lookup import Ask, Finished, Lookup, Wait
 from farm.overlay.quorum import Calls
 from farm.overlay.table import BUCKET_CONTACTS, Full, Table
 from farm.overlay.wire import Answer, Contact, FindNode, Nodes
 
 ASKED_CONTACTS: Final = 20  # that a lookup starts from
+NODES_ANSWERED: Final = 32
 NAMED_CONTACTS: Final = 6  # that are asked for in one question: more cost more bytes and save no round
 FIND_SECONDS: Final = 2.0
 UPKEEP_SECONDS: Final = 10.0
@@ -140,6 +143,15 @@ class Routing:
     def nearest(self, target: bytes, count: int) -> list[Contact]:
         """The contacts nearest to an ID."""
         return self.table.nearest(target, count)
+
+    def answer(self, message: FindNode, own: Contact) -> Nodes:
+        """Those nearest to what another node looks for, `own` among them."""
+        count = min(message.count, NODES_ANSWERED)
+        if len(message.target) != ID_BYTES or count < 1:
+            return Nodes(message.call)
+        known = [*self.nearest(message.target, count), own]
+        nearest = sort_nearest(known, message.target, lambda contact: contact.node)[:count]
+        return Nodes(message.call, [make_hearsay(contact) for contact in nearest])
 
     def link_opened(self, node: bytes, now: float) -> None:
         """A link is there, for which a lookup may wait."""

@@ -1,4 +1,5 @@
-"""What other nodes ask of this one's records: fetch, store, stat. The answers are made in the turn of the question.
+"""What other nodes ask of this one's records: fetch, store, stat; and of its nonces (`spender`, which knows them). The
+answers are made in the turn of the question.
 
 Who asks has proved which node it is; that does not make what it sends right. A record is checked by its kind
 (`Kind.shift` refuses what is none), and whether that node may write it is asked of `Writers`: only a node with the
@@ -24,6 +25,7 @@ from farm.overlay.store import Full
 from farm.overlay.store import Store as Records
 from farm.overlay.wire import (
     BAD_RECORD,
+    EDGE,
     NOT_ALLOWED,
     OWNER,
     RECORD_FULL,
@@ -37,6 +39,8 @@ from farm.overlay.wire import (
     Fetched,
     Scan,
     Scanned,
+    Spend,
+    Spent,
     Stat,
     StatAnswer,
     Store,
@@ -46,6 +50,7 @@ from farm.security.limits import RateTable
 
 NEARER_CONTACTS = 8
 WRITE_BURST_SECONDS: Final = 5.0
+_MOST_COUNT: Final = 0xFFFFFFFF  # eight hexadecimal digits (RFC 7616 §3.4)
 WRITTEN_KEYS: Final = 4096  # that are remembered: at 20,000 writes a second still those of the last 0.2 s
 
 
@@ -85,7 +90,7 @@ class Serving:
     """Answers from `records`. `stores` is whether this node has the role, `observe(stamp)` whether a record's newest
     stamp can be believed; `writes` limits those of each key."""
 
-    __slots__ = ("_metrics", "_observe", "_records", "_stores", "_view", "_writers", "_writes")
+    __slots__ = ("_metrics", "_observe", "_records", "_stores", "_view", "_writers", "_writes", "spender")
 
     def __init__(
         self,
@@ -98,6 +103,7 @@ class Serving:
         observe: Callable[[int], bool],
         writes: RateTable | None = None,
     ) -> None:
+        self.spender: Callable[[int, int, int], int] | None = None  # (made_at, serial, count) to `Spent.outcome`
         self._records = records
         self._view = view
         self._writers = writers
@@ -156,6 +162,16 @@ class Serving:
         if held is None or shelf is None:
             return StatAnswer(message.call, standing=standing)
         return StatAnswer(message.call, shelf.kind.version(held), len(held), standing)
+
+    def spend(self, message: Spend, roles: int) -> Spent | Error:
+        """Whether a count of a nonce of ours is used for the first time; a node with these roles wants to know."""
+        if self.spender is None or not roles & EDGE:
+            self._metrics.peer_rejections.child("wrong-role").inc()
+            return Error(message.call, "not-allowed")
+        if not 0 <= message.count <= _MOST_COUNT:
+            self._metrics.peer_rejections.child("bad-message").inc()
+            return Error(message.call, "bad-request")
+        return Spent(message.call, self.spender(message.made_at, message.serial, message.count))
 
     def scan(self, message: Scan) -> Scanned | Error:
         """A page of what is held of a kind."""

@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 
 PROTOCOL: Final = "sipfarm/1"  # ALPN
-VERSION: Final = 1
+VERSION: Final = 2
 OLDEST_VERSION: Final = 1  # that we still speak
 FRAME_BYTES: Final = 262_144
 ID_BYTES: Final = 32
@@ -50,12 +50,18 @@ STORE_FULL: Final = 2
 NOT_ALLOWED: Final = 3
 BAD_RECORD: Final = 4
 TOO_OFTEN: Final = 5
+# `Spent.outcome`
+UNUSED: Final = 0
+USED: Final = 1
+UNKNOWN: Final = 2
+
 REFUSALS: Final = ("", "record", "records", "not-allowed", "bad-record", "rate")
 
 
 class Contact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is said of a node: its Node-ID, where its peers reach it, and how it is. `incarnation` and `state` order
-    what is said of one node at different times; `sip` are its SIP listeners as `udp:HOST:PORT`."""
+    what is said of one node at different times; `sip` are its SIP listeners as `udp:HOST:PORT`, as strangers reach
+    them, `dns` the addresses where it answers for the farm's zone."""
 
     node: bytes
     host: str
@@ -67,6 +73,9 @@ class Contact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     name: str = ""
     sip: tuple[str, ...] = ()
     version: int = 1  # whoever says nothing of it; a node says VERSION of itself
+    load: int = 0  # of its process, in percent
+    draining: bool = False
+    dns: tuple[str, ...] = ()
 
 
 class Hello(msgspec.Struct, array_like=True, tag=0):
@@ -287,6 +296,15 @@ class NewConfig(msgspec.Struct, array_like=True, tag=25):
     record: bytes
 
 
+class Relay(msgspec.Struct, array_like=True, tag=26):
+    """Bytes for what runs above the overlay on the other node, with no answer wanted. `purpose` and `head` are between
+    the two ends. Since version 2."""
+
+    purpose: int
+    head: bytes = b""
+    data: bytes = b""
+
+
 class Error(msgspec.Struct, array_like=True, tag=27):
     """A call could not be answered. `code` is a slug: unsupported, bad-request, busy, internal."""
 
@@ -313,8 +331,25 @@ class Scanned(msgspec.Struct, array_like=True, tag=29):
     after: bytes = b""
 
 
+class Spend(msgspec.Struct, array_like=True, tag=30):
+    """Is this the first use of that count of a nonce that you made then, with that serial? It is used now. Since
+    version 2."""
+
+    call: int
+    made_at: int
+    serial: int
+    count: int
+
+
+class Spent(msgspec.Struct, array_like=True, tag=31):
+    """`outcome`: UNUSED until now, USED before, or UNKNOWN."""
+
+    call: int
+    outcome: int
+
+
 Request = (
-    Ping | PingRequest | FindNode | Fetch | Store | Stat | Digest | Keys | Pull | Push | Diagnose | Scan
+    Ping | PingRequest | FindNode | Fetch | Store | Stat | Digest | Keys | Pull | Push | Diagnose | Scan | Spend
 )  # what has an answer
 Answer = (
     Pong
@@ -329,9 +364,10 @@ Answer = (
     | Pushed
     | Diagnosis
     | Scanned
+    | Spent
     | Error
 )
-Notice = Hello | Gossip | Leave | NewConfig  # what has none
+Notice = Hello | Gossip | Leave | NewConfig | Relay  # what has none
 Message = Request | Answer | Notice
 
 
@@ -439,6 +475,6 @@ def _check_time(mono: float) -> None:
         raise WireError("bad-frame", "a time beyond all clocks")
 
 
-_KNOWN: Final = frozenset((*range(26), 27, 28, 29))
+_KNOWN: Final = frozenset(range(32))
 _BROKEN: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _LONGEST_SECONDS: Final = 1e12

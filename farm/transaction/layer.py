@@ -6,7 +6,9 @@ element takes: the ACK of a 2xx, and stray responses. It knows nothing of socket
 routing (it is given a transaction user).
 
 Decided: a CANCEL that matches nothing is answered 481 instead of being forwarded statelessly (§16.10): the branch that
-it would carry onwards could match nothing there either, since our branches are not derived from the request.
+it would carry onwards could match nothing there either, since our branches are not derived from the request. Nor is it
+looked for at other nodes, unless they share our address (`Elsewhere`): it goes where its INVITE went (§9.1), and what a
+client cancels that has lost its connection to that node rings on for as long as the other side lets it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from farm.deadlines import Deadlines
 from farm.draws import Draws
 from farm.metrics import Metrics
 from farm.sip.message import Request, Response, make_header, make_response
+from farm.sip.via import Via
 from farm.transaction.key import client_key, is_rfc2543, response_key, server_key
 from farm.transaction.machines import MACHINES, Event, State, Timings, timer_length, trying_after
 from farm.transaction.transaction import (
@@ -52,6 +55,14 @@ class TransactionUser(Protocol):
         """A response could not be sent, or no ACK came for it (timer H)."""
 
 
+class Elsewhere(Protocol):
+    """The nodes that share our address, any of which may get what belongs to a transaction of another."""
+
+    def take(self, request: Request, key: str, flow: Flow, now: float) -> bool:
+        """Whether a request that starts or belongs to the server transaction `key`, unknown here, is another node's;
+        it has gone there then, and its answers come over `flow`."""
+
+
 class Rejections(Protocol):
     """Where what is turned away is counted and logged."""
 
@@ -75,6 +86,7 @@ class TransactionLayer:
         self.deadlines = deadlines
         self.timings = timings or Timings()
         self.user: TransactionUser
+        self.elsewhere: Elsewhere | None = None  # set where several nodes share one address
         self.max_transactions = max_transactions
         self.census = {name: dict.fromkeys(State, 0) for name in MACHINES}  # how many of each type are in each state
         self.timer_lengths = {
@@ -86,7 +98,7 @@ class TransactionLayer:
         self._tag_mac = blake2b(digest_size=8, key=rng.getrandbits(256).to_bytes(32, "big"))
         self._servers: dict[str, ServerTransaction] = {}
         self._clients: dict[str, ClientTransaction] = {}
-        self._by_flow: dict[Flow, dict[Transaction, None]] = {}  # of reliable flows alone, which can break
+        self._by_flow: dict[Flow, dict[Transaction, None]] = {}  # of flows alone that can break
         self._metrics = metrics
         self._rejections = rejections
         self._retransmissions_in = metrics.sip_retransmissions.child("in")
@@ -118,6 +130,14 @@ class TransactionLayer:
         """The INVITEs that have no final response yet, the oldest first."""
         return [server for server in self._servers.values() if server.is_invite and server.state in _RUNNING]
 
+    def busy_connections(self) -> set[str]:
+        """The names of connections on which somebody waits for a final response, ours or another's."""
+        return {
+            flow.hop.local
+            for flow, transactions in self._by_flow.items()
+            if any(transaction.state in _RUNNING for transaction in transactions)
+        }
+
     # From the transport
 
     def receive_request(self, request: Request, flow: Flow, now: float) -> None:
@@ -134,7 +154,11 @@ class TransactionLayer:
         transaction = self._servers.get(key)
         if transaction is not None:
             self._retransmissions_in.inc()
+            if self.elsewhere is not None and not flow.breaks and transaction.flow.hop.remote == flow.hop.remote:
+                transaction.flow = flow  # by another node than before, which may be no more
             transaction.receive(Event.REQUEST, request, now)
+            return
+        if self.elsewhere is not None and self._is_elsewhere(request, via, flow, now):
             return
         if len(self._servers) >= self.max_transactions:
             self._rejections.note("too-many-transactions", now, source=flow.hop.host, method=method)
@@ -142,7 +166,7 @@ class TransactionLayer:
             return
         transaction = ServerTransaction(self, key, request, flow, now)
         self._servers[key] = transaction
-        if flow.reliable:
+        if flow.breaks:
             self._by_flow.setdefault(flow, {})[transaction] = None
         if method == "CANCEL":
             self._receive_cancel(transaction, now)
@@ -150,6 +174,16 @@ class TransactionLayer:
             self.user.receive_request(transaction, now)
         if transaction.state is State.TRYING:
             transaction.start(now)  # not before: most are answered by now, and their timers would be stopped again
+
+    def _is_elsewhere(self, request: Request, via: Via, flow: Flow, now: float) -> bool:
+        """Whether another node has, or is to have, the transaction of a request that none of ours takes; of a CANCEL
+        and an ACK it is the INVITE's."""
+        method = request.method
+        assert self.elsewhere is not None
+        if method == "CANCEL" or method == "ACK":
+            key = server_key(request, via, "INVITE")
+            return key not in self._servers and self.elsewhere.take(request, key, flow, now)
+        return self.elsewhere.take(request, server_key(request, via, method), flow, now)
 
     def receive_response(self, response: Response, flow: Flow, now: float) -> None:
         """A response whose top Via is ours (§18.1.2)."""
@@ -160,10 +194,15 @@ class TransactionLayer:
         else:
             self.user.receive_stray_response(response, flow, now)
 
-    def receive_flow_failure(self, flow: Flow, now: float) -> None:
-        """A connection has broken or was never made: who waits for an answer on it, or sent one, hears so (§18.4)."""
+    def receive_flow_failure(self, flow: Flow, now: float, *, for_good: bool = False) -> None:
+        """A connection has broken or was never made: who waits for an answer on it, or sent one, hears so (§18.4).
+        `for_good`: the node that had it is dead, so what rings there rings no more."""
         for transaction in list(self._by_flow.get(flow, ())):
-            transaction.receive(Event.TRANSPORT_ERROR, None, now)
+            transaction.receive_flow_failure(for_good, now)
+
+    def waited_on(self) -> list[Flow]:
+        """The flows that can break and that some transaction has."""
+        return list(self._by_flow)
 
     def receive_refusal(self, branch: str, method: str, now: float) -> None:
         """ICMP says that our request with that branch reached nobody (§18.4)."""
@@ -179,7 +218,7 @@ class TransactionLayer:
         """Send `request`, whose top Via carries our `branch`, and tell `user` what becomes of it."""
         transaction = ClientTransaction(self, client_key(branch, request.method), request, flow, user, now)
         self._clients[transaction.key] = transaction
-        if flow.reliable:
+        if flow.breaks:
             self._by_flow.setdefault(flow, {})[transaction] = None
         transaction.start(now)
         return transaction
@@ -219,6 +258,8 @@ class TransactionLayer:
         transaction = self._servers.get(server_key(request, via, "INVITE"))
         # §17.2.3: under RFC 2543 matching, the ACK's To tag must be the one of our response.
         if transaction is None or (is_rfc2543(via) and request.to_tag != transaction.local_tag):
+            if self.elsewhere is not None and self._is_elsewhere(request, via, flow, now):
+                return
             if request.to_tag != self.derive_tag(request):  # else of an answer that nothing was kept of
                 self.user.receive_ack(request, flow, now)
         else:

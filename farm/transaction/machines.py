@@ -15,7 +15,9 @@ allows and asks for a 100: when the client's timer E has reached T2.
 
 Where the tables leave RFC 3261: Accepted in both INVITE machines, and a transport error that leaves the INVITE server
 where it is (RFC 6026 §7.1); ABANDON, which completes a non-INVITE server without an answer instead of a 408 nobody
-waits for (RFC 4320 §4.2): timer J then keeps retransmissions from being taken for a new request.
+waits for (RFC 4320 §4.2): timer J then keeps retransmissions from being taken for a new request; FLOW_DEATH, which
+ends an INVITE that rings on a flow whose node has died: a connection that only broke leaves it ringing, since the other
+side may answer on a new one (§18.2.2).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Event(Enum):
     SUCCESS = "2xx"
     FAILURE = "300-699"
     TRANSPORT_ERROR = "transport error"
+    FLOW_DEATH = "flow death"  # a transport error after which no answer can come any more
     ABANDON = "abandon"  # the TU will not answer
     TIMER_A = "timer A"  # INVITE client: retransmit
     TIMER_B = "timer B"  # INVITE client: give up
@@ -116,6 +119,7 @@ INVITE_CLIENT: Final[Machine] = {
             Event.PROVISIONAL: Step(State.PROCEEDING, (Do.PASS_UP,)),
             Event.SUCCESS: Step(State.ACCEPTED, (Do.PASS_UP,)),
             Event.FAILURE: Step(State.COMPLETED, (Do.SEND_ACK, Do.PASS_UP)),
+            Event.FLOW_DEATH: Step(State.TERMINATED, (Do.TELL_FAILURE,)),
             # The proxy's timer C, or the end of its patience after a CANCEL (§9.1, §16.8).
             Event.ABANDON: Step(State.TERMINATED),
         },

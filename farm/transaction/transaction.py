@@ -40,6 +40,10 @@ class Flow(Protocol):
         """Whether the transport retransmits by itself (TCP does, UDP does not)."""
 
     @property
+    def breaks(self) -> bool:
+        """Whether it may end some day, of which the layer is told then."""
+
+    @property
     def transport(self) -> str:
         """UDP, TCP, TLS, WS or WSS."""
 
@@ -124,6 +128,11 @@ class Transaction:
             self._enter(step.enter, now)
         for do in step.do:
             self._do(do, message, now)
+
+    def receive_flow_failure(self, for_good: bool, now: float) -> None:
+        """The flow has broken; `for_good` says that no answer can come on another."""
+        dead = for_good and Event.FLOW_DEATH in self._row.steps
+        self.receive(Event.FLOW_DEATH if dead else Event.TRANSPORT_ERROR, None, now)
 
     def _enter(self, state: State, now: float) -> None:
         census = self._census

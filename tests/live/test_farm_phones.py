@@ -35,9 +35,11 @@ def register(phone: Agent, kind: str, call_id: str, cseq: int = 1) -> None:
 
 
 def set_up(caller: Agent, phone: Agent, kind: str) -> tuple[Received, Received]:
-    """Call the phone; answers the INVITE as it came, and the 200 as the caller saw it."""
+    """Call the phone; answers the INVITE as it came, and the 200 as the caller saw it. Either side sees one element,
+    however many nodes the message passed."""
     caller.send_request(caller.make_request("INVITE", phone.aor))
     invite = phone.expect("INVITE")
+    assert (len(invite.all("via")), len(invite.all("record-route"))) == (2, 1)
     contact = PRIVATE if kind == "nat" else f"<{phone.contact}>"
     phone.answer(invite, 180)
     caller.expect(180)
@@ -48,6 +50,7 @@ def set_up(caller: Agent, phone: Agent, kind: str) -> tuple[Received, Received]:
     else:
         phone.send_bytes(data, invite.source)
     answered = caller.expect(200, method="INVITE")
+    assert (len(answered.all("via")), len(answered.all("record-route"))) == (1, 1)
     caller.send_request(caller.make_in_dialog("ACK", answered, 1))
     phone.expect("ACK")
     return invite, answered

@@ -66,6 +66,16 @@ def test_what_is_written_too_often_is_refused_here_before_anything_has_changed()
     assert access.store("registration", KEY, b"z", world.done, world.now) == Found(b"xyz")
 
 
+def test_a_node_that_is_no_edge_reads_and_writes_nothing_not_even_here() -> None:
+    """The others would get its copy by repair, which asks nobody who wrote a record."""
+    world = Owners(A)
+    access = Access(world.means, Known(True), ClockOffset(), may_write=False)  # type: ignore[arg-type]
+    access.open = True
+    assert access.store("registration", KEY, b"x", world.done, world.now) == Failed("not-an-edge")
+    assert not world.held
+    assert isinstance(access.fetch("registration", KEY, world.done, world.now), Found)
+
+
 def test_what_cannot_begin_when_the_owners_are_known_fails_and_nobody_waits_for_it() -> None:
     world, locating, access = make(A, known=False)
     access.open = True

@@ -30,6 +30,7 @@ from farm.overlay.wire import (
     Pong,
     Pull,
     Pulled,
+    Relay,
     Request,
     Row,
     Store,
@@ -70,6 +71,7 @@ class Side:
         self.full = False
         self.asked: list[Request | Notice] = []
         self.shifts: list[float] = []
+        self.lost: list[Relay] = []
         self.reply: Callable[[Request], Answer | None] = lambda request: Pong(0)
         self.answers: list[tuple[Answer | None, float]] = []
         self.failures: list[str] = []
@@ -119,6 +121,9 @@ class Side:
 
     def receive_notice(self, node: bytes, message: Notice, now: float) -> None:
         self.asked.append(message)
+
+    def relays_lost(self, node: bytes, relays: list[Relay], now: float) -> None:
+        self.lost.extend(relays)
 
     def done(self, answer: Answer | None, now: float) -> None:
         self.answers.append((answer, now))
@@ -621,3 +626,52 @@ def test_no_limit_is_no_limit(pair: Pair) -> None:
     )  # fmt: skip
     peer = calls._add_peer(BOB)
     assert not any(calls._is_too_much(peer, 100.0) for _ in range(100_000))
+
+
+BYE, ACK = Relay(1, b"head", b"BYE"), Relay(2, b"", b"ACK")
+
+
+def test_relays_leave_at_the_end_of_the_turn_in_order_and_count_as_such(pair: Pair) -> None:
+    pair.alice.calls.tell(BOB, BYE, pair.time.now)
+    pair.alice.calls.tell(BOB, ACK, pair.time.now)
+    assert pair.alice.frames == []
+    pair.settle()
+    assert pair.bob.asked == [BYE, ACK]
+    assert pair.alice.bytes_counted("out", "relays") == pair.bob.bytes_counted("in", "relays") > 0
+    assert pair.alice.bytes_counted("out", "upkeep") == 0
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_who_relayed_what_did_not_leave_hears_of_it_in_a_turn_of_its_own(pair: Pair, full: bool) -> None:
+    alice = pair.alice
+    alice.full, alice.open = full, full
+    for message in (BYE, Gossip([]), ACK):
+        alice.calls.tell(BOB, message, pair.time.now)
+    pair.time.turn()
+    assert alice.lost == []
+    pair.time.turn()
+    assert alice.lost == [BYE, ACK]
+
+
+def test_what_waits_for_the_end_of_the_turn_in_which_its_link_closes_is_lost(pair: Pair) -> None:
+    alice = pair.alice
+    alice.calls.tell(BOB, BYE, pair.time.now)
+    alice.calls.link_closed(BOB, pair.time.now)
+    pair.time.turn()
+    pair.time.turn()
+    assert alice.lost == [BYE]
+    assert alice.frames == []
+
+
+def test_a_node_that_relays_too_much_can_still_ask(pair: Pair) -> None:
+    """20,000 a second each, of which two seconds' may come at once."""
+    bob = pair.bob
+    frame = Codec().frame(0, pair.time.now, [Codec().pack(BYE)] * 10_000)[4:]
+    for _ in range(6):
+        bob.calls.receive_frame(ALICE, frame, bob.clock())
+    assert len(bob.asked) == pytest.approx(40_000, abs=1)
+    assert bob.rejected("rate") == 60_000 - len(bob.asked)
+    bob.reply = lambda request: Fetched(0)
+    pair.ask(Fetch(0, "registration", b"key"))
+    pair.settle()
+    assert [type(answer) for answer, _ in pair.alice.answers] == [Fetched]

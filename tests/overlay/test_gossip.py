@@ -62,8 +62,9 @@ def test_what_cannot_be_worked_with_is_not_sound(change: dict[str, object], soun
 
 def test_a_contact_takes_no_more_bytes_than_is_reckoned() -> None:
     full = Contact(
-        b"x" * 32, "h" * 200, 65535, (1 << 53) - 1, LEFT, "z" * 100, 3, "n" * 60, ("udp:10.0.0.1:5060",) * 15
-    )
+        b"x" * 32, "h" * 200, 65535, (1 << 53) - 1, LEFT, "z" * 100, 3, "n" * 60, ("udp:10.0.0.1:5060",) * 15,
+        2, 100, True, ("198.51.100.1",) * 15,
+    )  # fmt: skip
     for each in (contact(), make_hearsay(contact(state=DEAD)), full):
         assert len(msgspec.msgpack.encode(each)) <= size_of(each)
     assert size_of(make_hearsay(contact(state=DEAD))) < 60

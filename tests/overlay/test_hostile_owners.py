@@ -26,6 +26,7 @@ from farm.overlay.wire import (
     Notice,
     Pong,
     Pulled,
+    Relay,
     Request,
     Row,
     Scanned,
@@ -92,6 +93,9 @@ class World(Owners):
         raise AssertionError
 
     def receive_notice(self, node: bytes, message: Notice, now: float) -> None:
+        raise AssertionError
+
+    def relays_lost(self, node: bytes, relays: list[Relay], now: float) -> None:
         raise AssertionError
 
     # Links

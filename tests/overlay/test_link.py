@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from farm.deadlines import Deadlines
 from farm.metrics import Metrics
 from farm.overlay.link import CLOSED, GREETING, HELLO_BYTES, MOST_UNSENT, OPEN, RETIRING, STEP_SECONDS, Link
-from farm.overlay.wire import FRAME_BYTES, Codec, Contact, Gossip, Hello
+from farm.overlay.wire import FRAME_BYTES, VERSION, Codec, Contact, Gossip, Hello
 from farm.security.identity import Identity
 from farm.security.peer import Peer
 from tests.support.certificates import NOON, OVERLAY, make_identity, node_id
@@ -280,7 +280,7 @@ def _claim(**changed: Any) -> Callable[[Hello], Hello]:
         (_claim(zone="west"), "wrong-role"),
         (_claim(roles=4), "wrong-role"),
         (lambda hello: Hello("other.example", hello.contact, 1, 1, 0), "wrong-overlay"),
-        (lambda hello: Hello(OVERLAY, hello.contact, 2, 3, 0), "version"),
+        (lambda hello: Hello(OVERLAY, hello.contact, VERSION + 1, VERSION + 2, 0), "version"),
         (lambda hello: Hello(OVERLAY, hello.contact, 0, 0, 0), "version"),
         (lambda hello: Gossip([]), "no-hello"),
         (_claim(name="n" * HELLO_BYTES), "no-hello"),

@@ -42,6 +42,11 @@ def contact(node: bytes, incarnation: int = 10, state: int = ALIVE, port: int = 
     return Contact(node, f"10.0.0.{node[0]}", port, incarnation, state, zone="east", name=f"n{node[0]}")
 
 
+def with_load(contact: Contact, load: int) -> Contact:
+    """One that is being drained, and so busy."""
+    return msgspec.structs.replace(contact, load=load, draining=True)
+
+
 class Neighbours:
     """Peers and listener that write down what they are asked; a test answers the calls."""
 
@@ -347,6 +352,24 @@ def test_a_new_address_of_this_node_is_told_to_its_peers() -> None:
     desk.membership.set_own(msgspec.structs.replace(contact(OWN), port=7500), 1.0)
     assert desk.membership.own == contact(OWN, 101, port=7500)
     assert desk.around.told == [(BOB, Gossip([desk.membership.own]))]
+
+
+def test_what_only_this_node_says_of_itself_is_told_without_a_new_incarnation() -> None:
+    desk = Desk()
+    desk.link(BOB)
+    desk.membership.set_own(with_load(contact(OWN), 40), 1.0, anew=False)
+    assert desk.membership.own == with_load(contact(OWN, 100), 40)
+    assert desk.around.told == [(BOB, Gossip([desk.membership.own]))]
+    assert desk.membership.take_gossip(10_000, 1.0, BOB) != [desk.membership.own]
+
+
+def test_another_s_load_and_draining_are_believed_from_itself_alone() -> None:
+    desk = Desk()
+    desk.link(BOB, CAROL)
+    desk.hear(with_load(contact(BOB, 11), 70), source=CAROL)
+    desk.hear(with_load(contact(CAROL), 30), source=CAROL)
+    held = {node: desk.membership.get(node) for node in (BOB, CAROL)}
+    assert [(each.load, each.draining) for each in held.values() if each] == [(0, False), (30, True)]
 
 
 def test_one_that_is_held_dead_hears_it_when_its_link_opens_and_with_every_answer() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from farm.overlay.quorum import Failed, Found, Outcome
 from farm.overlay.scanning import Collected
-from farm.overlay.wire import VERSION, Codec
+from farm.overlay.wire import VERSION, Codec, Relay
 from farm.registrar.binding import KIND
 from tests.overlay.test_node import PHONE, contacts, put
 from tests.support.counts import read
@@ -175,3 +175,15 @@ def test_nobody_waits_for_a_node_that_does_not_know_the_question() -> None:
     ((outcome, seconds),) = ended
     assert outcome == Failed("too-few-owners")
     assert seconds < 0.1
+
+
+def test_nothing_is_relayed_to_a_node_that_does_not_know_what_that_is() -> None:
+    """Its phones' flows count as gone: what it cannot understand it would pass over without a word."""
+    overlay = make_farm("o-n")
+    older, same, newer = overlay.stations
+    sender = same.node.relaying
+    now = same.process.clock()
+    assert not sender.send(older.node_id, Relay(1, b"", b"BYE"), now)
+    assert sender.send(newer.node_id, Relay(1, b"", b"BYE"), now)
+    overlay.run(1)
+    assert find_offences(overlay) == []

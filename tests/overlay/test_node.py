@@ -7,6 +7,7 @@ import pytest
 from farm.overlay.quorum import Failed, Found, Outcome
 from farm.overlay.routing import Result
 from farm.overlay.settings import NodeSettings
+from farm.overlay.wire import Relay
 from farm.registrar.binding import KIND, RegistrationKind, bindings_of
 from farm.registrar.record import Contact, Entry, Record, Register
 from tests.support.overlays import Overlay, Station
@@ -275,3 +276,65 @@ def test_a_record_is_kept_by_kind_and_only_known_kinds_are_read() -> None:
     put(overlay, 0)
     assert overlay.stations[0].store.get(KIND, KEY) is not None
     assert overlay.failures == []
+
+
+class Above:
+    """What runs above the overlay on one node, as far as relays go."""
+
+    def __init__(self, station: Station) -> None:
+        self.station = station
+        self.heard: list[tuple[bytes, Relay]] = []
+        self.failed: list[tuple[bytes, Relay]] = []
+        self.unlinked: list[bytes] = []
+        station.node.relaying.user = self
+
+    def receive_relay(self, node: bytes, relay: Relay, now: float) -> None:
+        self.heard.append((node, relay))
+
+    def receive_relay_failure(self, node: bytes, relay: Relay, now: float) -> None:
+        self.failed.append((node, relay))
+
+    def receive_link_end(self, node: bytes, now: float) -> None:
+        self.unlinked.append(node)
+
+    def send(self, other: Station, relay: Relay) -> bool:
+        return self.station.node.relaying.send(other.node_id, relay, self.station.process.clock())
+
+
+BYE = Relay(1, b"head", b"BYE")
+
+
+def test_what_one_node_relays_another_gets() -> None:
+    overlay = Overlay(7, 3)
+    overlay.start()
+    above = [Above(station) for station in overlay.stations]
+    assert above[0].send(overlay.stations[1], BYE)
+    overlay.run(0.25)
+    assert above[1].heard == [(overlay.stations[0].node_id, BYE)]
+    assert above[2].heard == above[0].failed == []
+
+
+def test_for_a_relay_to_a_node_without_a_link_one_is_made() -> None:
+    overlay = Overlay(7, 2)
+    overlay.start()
+    one, two = overlay.stations
+    above, other = Above(one), Above(two)
+    one.node.links.close(two.node_id, "stopped")
+    assert above.unlinked == [two.node_id]
+    assert above.send(two, BYE)
+    overlay.run(0.5)
+    assert other.heard == [(one.node_id, BYE)]
+    assert above.failed == []
+
+
+def test_a_relay_to_a_node_that_was_killed_fails_when_its_port_refuses() -> None:
+    overlay = Overlay(7, 3)
+    overlay.start()
+    above = Above(overlay.stations[0])
+    overlay.kill(1)
+    assert overlay.run_until(lambda: bool(above.unlinked), 1, step=0.01)
+    assert above.send(overlay.stations[1], BYE), "nobody knows yet that it is dead"
+    assert overlay.run_until(lambda: bool(above.failed), 0.5, step=0.01)
+    assert above.failed == [(overlay.stations[1].node_id, BYE)]
+    overlay.run(20)
+    assert not above.send(overlay.stations[1], BYE)

@@ -41,6 +41,13 @@ def test_a_node_without_the_role_owns_nothing() -> None:
     assert everybody(make(contact(A), contact(B, roles=EDGE), contact(C))) == {A, C}
 
 
+def test_a_farm_without_a_node_that_stores_says_so() -> None:
+    alone = make(contact(A, roles=EDGE))
+    assert everybody(alone) == set()
+    assert "role store" in alone.problem()
+    assert make(contact(A, roles=EDGE), contact(B, JOINING)).problem() == ""
+
+
 def test_a_joining_node_is_sent_writes_and_owns_nothing_yet() -> None:
     ownership = make(contact(A), contact(B), contact(C, JOINING))
     assert everybody(ownership) == {A, B}

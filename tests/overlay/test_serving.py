@@ -10,19 +10,24 @@ from farm.overlay.serving import WRITE_BURST_SECONDS, WRITTEN_KEYS, Serving, mak
 from farm.overlay.store import Store as Records
 from farm.overlay.wire import (
     BAD_RECORD,
+    EDGE,
     NOT_ALLOWED,
     OWNER,
     RECORD_FULL,
     STORE_FULL,
+    STORES,
     STRANGER,
     TOO_OFTEN,
     UNSETTLED,
+    USED,
     Contact,
     Error,
     Fetch,
     Fetched,
     Scan,
     Scanned,
+    Spend,
+    Spent,
     Stat,
     StatAnswer,
     Store,
@@ -201,3 +206,24 @@ def test_a_page_of_a_list_is_of_a_kind_that_is_known() -> None:
     assert place.serving.scan(Scan(5, "registration", partition_of(KEY), KEY)) == Scanned(5, [])
     assert place.serving.scan(Scan(5, "recipes")) == Error(5, "bad-request")
     assert read(place.metrics.peer_rejections.child("wrong-kind")) == 1
+
+
+def test_whether_a_count_was_used_is_told_to_nodes_that_speak_sip() -> None:
+    place = Place()
+    asked: list[tuple[int, int, int]] = []
+
+    def spend(made_at: int, serial: int, count: int) -> int:
+        asked.append((made_at, serial, count))
+        return USED
+
+    message = Spend(3, 1_800_000_000, 7, 1)
+    refused = Error(3, "not-allowed")
+    assert place.serving.spend(message, STORES | EDGE) == refused, "it has no users to ask for it"
+    place.serving.spender = spend
+    assert place.serving.spend(message, STORES | EDGE) == Spent(3, USED)
+    assert place.serving.spend(message, STORES) == refused
+    for count in (-1, 1 << 32):
+        assert place.serving.spend(Spend(3, 1_800_000_000, 7, count), EDGE) == Error(3, "bad-request")
+    assert asked == [(1_800_000_000, 7, 1)]
+    assert read(place.metrics.peer_rejections.child("wrong-role")) == 2
+    assert read(place.metrics.peer_rejections.child("bad-message")) == 2

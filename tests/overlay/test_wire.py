@@ -22,7 +22,8 @@ from farm.overlay.wire import OLDEST_VERSION, VERSION, Codec, Contact, Message, 
 GOLDEN = Path(__file__).parent / "golden"
 NODE, OTHER = bytes(range(32)), b"\xff" * 32
 KEY, HASH, DIGEST = b"sip:1000@example.com", b"h" * 16, b"d" * 16
-FIRST = Contact(NODE, "192.0.2.1", 7400, 1_800_000_000_123, wire.ALIVE, "east", 3, "n1", ("udp:192.0.2.1:5060",), 1)
+FIRST = Contact(NODE, "192.0.2.1", 7400, 1_800_000_000_123, wire.ALIVE, "east", 3, "n1", ("udp:192.0.2.1:5060",), 1,
+                40, True, ("192.0.2.1",))  # fmt: skip
 SECOND = Contact(OTHER, "2001:db8::2", 7401, 7, wire.SUSPECT, "", wire.STORES)
 BOTH = [FIRST, SECOND]
 
@@ -53,9 +54,12 @@ MESSAGES: list[Any] = [
     wire.Diagnose(10, "status"),
     wire.Diagnosis(10, {"name": "n1", "links": 2, "load": 0.5, "ready": True}),
     wire.NewConfig(b"signed"),
+    wire.Relay(1, b"TCP 192.0.2.7 40000 #1f", b"BYE sip:bob@192.0.2.7 SIP/2.0\r\n"),
     wire.Error(11, "busy", "later"),
     wire.Scan(12, "credential", 7, KEY),
     wire.Scanned(12, [(KEY, b"record")], 8, KEY),
+    wire.Spend(13, 1_800_000_000, 0xC0FFEE07_00000001, 0x1F),
+    wire.Spent(13, wire.USED),
 ]
 by_name = pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 
@@ -134,7 +138,7 @@ def test_contacts_and_frames_may_have_fewer_or_more_fields_too() -> None:
 
 
 def test_a_message_of_an_unknown_number_is_passed_over_and_its_call_is_told() -> None:
-    newer = [[26, 77, "x"], [200, 78, {"a": 1}], [201], [202, "no call"], [203, True], [1, 5]]
+    newer = [[100, 77, "x"], [200, 78, {"a": 1}], [201], [202, "no call"], [203, True], [1, 5]]
     received = receive(*(msgspec.msgpack.encode(fields) for fields in newer))
     assert received.messages == [wire.Ping(5)]
     assert (received.unknown, received.unknown_calls) == (5, (77, 78))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 import pytest
 
 from farm.admin.control import Control
+from farm.frontend.token import Tokens
+from farm.sip.hop import FlowName, Hop
 from tests.support.farms import Farm, FarmNode
 from tests.support.network import Host
 from tests.support.parties import Dialog, Message, Party, exchange, set_up_call
@@ -16,11 +19,11 @@ AT = [(f"192.0.2.{number}", 5060) for number in range(1, 5)]
 
 
 def follow_routes(dialog: Dialog) -> Dialog:
-    """A UDP phone sends what belongs to a dialog to its first Route, not to the node it calls by."""
+    """A UDP phone sends what belongs to a dialog to its first Route, not to the node it calls by; where that is the
+    farm's name, to any node."""
     if dialog.party.transport == "udp" and dialog.routes:
-        found = re.search(r"@([0-9.]+)(?::([0-9]+))?", dialog.routes[0])
-        assert found is not None
-        dialog.party.target = (found[1], int(found[2] or 5060))
+        found = re.search(r"@([0-9.]+)(?::([0-9]+))?[;>]", dialog.routes[0])
+        dialog.party.target = (found[1], int(found[2] or 5060)) if found is not None else AT[1]
     return dialog
 
 
@@ -94,18 +97,63 @@ def test_two_phones_with_flows_of_two_nodes_speak_to_each_other(farm: Farm, how:
 
 @pytest.mark.parametrize("how", ["tcp", "nat"])
 @pytest.mark.parametrize("ends", ["caller", "callee"])
-def test_where_all_nodes_have_one_name_a_dialog_still_comes_by_the_node_that_has_the_flow(
+def test_where_all_nodes_have_one_name_a_dialog_comes_by_any_of_them_and_reaches_the_flow(
     farm: Farm, how: str, ends: str
 ) -> None:
     farm.add_nodes(3, sip={"farm_name": "sip.example.com"})
     alice = farm.add_party("alice", target=AT[2][0])
-    bob = add_phone(farm, "bob", how, 1)
+    bob = add_phone(farm, "bob", how, 0)
     bob.register()
     ours, theirs = call(alice, bob)
-    assert all("sip.example.com" not in route for route in (*ours.routes, *theirs.routes))
+    assert [route.partition("@")[2] for route in ours.routes] == ["sip.example.com;lr>"]
+    transport = ";transport=tcp" if how == "tcp" else ""
+    assert [route.partition("@")[2] for route in theirs.routes] == [f"sip.example.com{transport};lr>"]
     exchange(theirs, ours, "INVITE")
     exchange(ours, theirs, "INFO")
     exchange(*((ours, theirs) if ends == "caller" else (theirs, ours)), "BYE")
+
+
+@pytest.mark.parametrize("moved", ["same-instance", "same-contact", "only-contact"])
+def test_a_phone_that_lost_its_node_during_a_call_is_found_where_it_registered_again(farm: Farm, moved: str) -> None:
+    """The dialog's Request-URI is what it knows the call by, whatever Contact it has now."""
+    nodes = farm.add_nodes(3)
+    alice = farm.add_party("alice", target=AT[0][0])
+    nat = farm.network.add_nat("198.51.100.9")
+    bob = farm.add_party("bob", address="10.0.0.7", behind=nat, transport="tcp", target=AT[1][0])
+    params = ';+sip.instance="<urn:uuid:00000000-0000-1000-8000-000A95A0E128>"' if moved == "same-instance" else ""
+    bob.register(contact=f"<{bob.contact}>{params}")
+    ours, theirs = set_up_call(alice, bob)
+    nodes[1].kill()
+    farm.wait_until_synchronised()
+    bob.disconnect()
+    bob.target = AT[2]
+    contact = bob.contact if moved == "same-contact" else "sip:bob@10.0.0.7:5099;transport=tcp"
+    bob.register(contact=f"<{contact}>{params}")
+    if moved == "only-contact":  # its registration with the dead node has lapsed
+        farm.wait(nodes[2].node.core.location.remove(bob.aor, nodes[2].seconds()))
+        bob.register(contact=f"<{contact}>{params}")
+    exchange(ours, theirs, "INVITE")
+    assert [message.first_line.split()[1] for message in bob.received[-2:]] == [ours.target] * 2, "INVITE and ACK"
+    exchange(ours, theirs, "INFO")
+    exchange(theirs, ours, "BYE")
+
+
+@pytest.mark.parametrize("which", ["another-farm", "another-dialog"])
+def test_a_token_that_is_none_of_a_stranger_s_leads_nowhere(farm: Farm, which: str) -> None:
+    """Answered 403, counted, never followed (RFC 5626 §5.3)."""
+    nodes = farm.add_nodes(2)
+    bob = add_phone(farm, "bob", "tcp", 1)
+    bob.register()
+    alice = farm.add_party("alice", target=AT[0][0])
+    ours, theirs = call(alice, bob)
+    seen = ours.routes[0].partition(":")[2].partition("@")[0]
+    exchange(ours, theirs, "BYE")
+    foreign = Tokens(bytes(range(32)), random.Random(1)).make_flow(FlowName(1, Hop("UDP", "192.0.2.9", 5060)))
+    route = {"another-farm": foreign, "another-dialog": seen}[which]
+    zoe = farm.add_party("zoe", domain="elsewhere.net", account=False, target=AT[1][0])
+    sent = zoe.request("INVITE", bob.contact, headers=[f"Route: <sip:{route}@{AT[1][0]};lr>"])
+    zoe.acknowledge(sent, zoe.expect(403))
+    assert nodes[1].value("sip_rejected", "token-refused") == 1
 
 
 def test_a_call_to_a_flow_of_another_node_can_be_cancelled(farm: Farm) -> None:
@@ -123,21 +171,6 @@ def test_a_call_to_a_flow_of_another_node_can_be_cancelled(farm: Farm) -> None:
     bob.answer(invite, 487)
     bob.expect("ACK")
     alice.acknowledge(sent, alice.expect(487))
-
-
-def test_nobody_but_a_node_sends_a_request_over_a_phone_s_flow(farm: Farm) -> None:
-    """A Route that was seen on the wire opens the flow for its own Request-URI alone."""
-    nodes = farm.add_nodes(2)
-    bob = add_phone(farm, "bob", "tcp", 1)
-    bob.register()
-    alice = farm.add_party("alice", target=AT[0][0])
-    exchange(*call(alice, bob), "BYE")
-    binding = next(iter(farm.wait(nodes[0].node.core.location.find(bob.aor, nodes[0].seconds())).bindings))
-    assert binding.received is not None
-    route = nodes[0].node.core.tokens.make_onward(binding.received, binding.uri)
-    zoe = farm.add_party("zoe", domain="elsewhere.net", account=False, target=AT[1][0])
-    sent = zoe.request("INVITE", "sip:carol@198.51.100.77", headers=[f"Route: <sip:{route}@{AT[1][0]};lr>"])
-    zoe.acknowledge(sent, zoe.expect(403))
 
 
 def test_the_bindings_of_a_phone_are_shown_by_every_node(farm: Farm) -> None:

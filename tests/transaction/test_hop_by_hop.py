@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from farm.sip.message import Request
 from farm.sip.parser import parse
-from farm.transaction.hop_by_hop import make_ack, make_cancel
+from farm.sip.via import parse_via
+from farm.transaction.hop_by_hop import make_ack, make_cancel, make_orphan_ack
 from tests.support.messages import LIMITS, make_reply, make_request
 
 VIAS = ["SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKours", "SIP/2.0/UDP 192.0.2.101;branch=z9hG4bKtheirs"]
@@ -91,3 +92,21 @@ def test_an_answer_without_to_is_acknowledged_with_ours() -> None:
     busy = make_reply(486, "Busy Here")
     busy.headers = [header for header in busy.headers if header[0] != "to"]
     assert "To: Bob <sip:bob@example.com>" in lines(make_ack(make_invite(), busy))
+
+
+def test_the_ack_for_an_element_that_is_no_more_has_its_branch() -> None:
+    """What a server knows an ACK by (§17.2.3); what its phone added to the Via stays behind."""
+    top = "SIP/2.0/TCP [2001:db8::1]:5070;received=2001:db8::1;branch=z9hG4bKours;rport=9"
+    busy = make_reply(486, "Busy Here", via=[top, VIAS[1]], to="Bob <sip:bob@example.com;x=1>;tag=busy", cseq=314159)
+    assert lines(make_orphan_ack(busy, parse_via(top))) == [
+        "ACK sip:bob@example.com;x=1 SIP/2.0",
+        "Via: SIP/2.0/TCP [2001:db8::1]:5070;branch=z9hG4bKours",
+        "Max-Forwards: 70",
+        "From: Alice <sip:alice@example.com>;tag=9fxced76sl",
+        "To: Bob <sip:bob@example.com;x=1>;tag=busy",
+        "Call-ID: 3848276298220188511@192.0.2.101",
+        "CSeq: 314159 ACK",
+        "Content-Length: 0",
+        "",
+        "",
+    ]

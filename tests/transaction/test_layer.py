@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from farm.sip.message import make_response
+from farm.sip.hop import Hop
+from farm.sip.message import Request, make_response
 from farm.sip.status import phrase_of
-from farm.transaction.transaction import ServerTransaction
+from farm.transaction.transaction import Flow, ServerTransaction
 from tests.support.counts import read
 from tests.support.messages import make_reply, make_request
 from tests.support.recorders import RecordedFlow, RecordedUser
@@ -336,6 +337,25 @@ def test_nothing_is_remembered_of_a_connection_once_its_transactions_are_over(sc
     script.expect_end()
 
 
+def test_a_connection_is_busy_while_somebody_waits_for_an_answer_on_it(script: Script) -> None:
+    """A node that is drained closes the others first."""
+    asking = script.make_flow("asking", "TCP")
+    asked = script.make_flow("asked", "TCP")
+    script.inject_wire(make_request("OPTIONS"), asking)
+    assert script.layer.busy_connections() == {asking.hop.local}
+    script.send(make_request("OPTIONS", via=OURS), asked)
+    assert script.layer.busy_connections() == {asking.hop.local, asked.hop.local}
+    answer(script, 200)
+    script.inject_wire(make_reply(100, method="OPTIONS", via=OURS), asked)
+    assert script.layer.busy_connections() == {asked.hop.local}
+    script.inject_wire(make_reply(200, method="OPTIONS", via=OURS), asked)
+    script.inject_wire(make_request(), asking)
+    assert script.layer.busy_connections() == {asking.hop.local}
+    answer(script, 486)
+    assert len(script.layer) == 1, "an ACK is still to come"
+    assert script.layer.busy_connections() == set()
+
+
 def test_a_request_that_icmp_says_reached_nobody_is_over_at_once(script: Script, alice: RecordedFlow) -> None:
     """§18.4: instead of 32 seconds of silence."""
     for method in ("INVITE", "OPTIONS"):
@@ -443,3 +463,105 @@ def test_the_tag_of_a_forgotten_answer_is_of_one_request(script: Script, change:
     assert script.layer.derive_tag(make_request(**change)) != tag  # type: ignore[arg-type]
     assert Script(seed=2).layer.derive_tag(make_request()) != tag, "no stranger can make one up"
     assert len(tag) == 16
+
+
+# The flows of other nodes
+
+
+class NodeFlow(RecordedFlow):
+    """A flow over UDP that dies with its node."""
+
+    reliable = False
+    breaks = True
+
+
+def test_when_the_node_of_a_flow_dies_its_user_hears_although_the_phone_rings(script: Script) -> None:
+    flow = NodeFlow(script.record, "nat", Hop("UDP", "198.51.100.9", 1024))
+    script.layer.send_request(make_request(via=OURS), "z9hG4bKours", flow, script.user, script.now)
+    script.expect_wire("nat: INVITE sip:bob@example.com")
+    script.inject_wire(make_reply(180, via=OURS), flow)
+    script.expect_user("response 180")
+    assert script.layer.waited_on() == [flow]
+    script.layer.receive_flow_failure(flow, script.now)
+    script.expect_nothing()  # it may answer on another connection
+    script.layer.receive_flow_failure(flow, script.now, for_good=True)
+    script.expect_user("transport error")
+    script.expect_end()
+    assert script.layer.waited_on() == []
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_before_the_phone_rings_there_is_no_difference(script: Script, for_good: bool) -> None:
+    flow = NodeFlow(script.record, "nat", Hop("UDP", "198.51.100.9", 1024))
+    script.layer.send_request(make_request("BYE", via=OURS), "z9hG4bKours", flow, script.user, script.now)
+    script.expect_wire("nat: BYE sip:bob@example.com")
+    script.layer.receive_flow_failure(flow, script.now, for_good=for_good)
+    script.expect_user("transport error")
+    script.expect_end()
+
+
+# One address for several nodes
+
+
+class OtherNodes:
+    """Takes what has one of its keys."""
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = keys
+        self.asked: list[str] = []
+        self.taken: list[str] = []
+
+    def take(self, request: Request, key: str, flow: Flow, now: float) -> bool:
+        self.asked.append(key)
+        if key in self.keys:
+            self.taken.append(request.method)
+        return key in self.keys
+
+
+KEY = "z9hG4bK74bf9 192.0.2.101 5060 INVITE"
+
+
+def test_what_belongs_to_another_node_s_invite_goes_there(script: Script, alice: RecordedFlow) -> None:
+    others = script.layer.elsewhere = OtherNodes(KEY)
+    for method in ("INVITE", "CANCEL", "ACK"):
+        script.inject_wire(make_request(method), alice)
+    script.expect_end()
+    assert others.taken == ["INVITE", "CANCEL", "ACK"]
+
+
+def test_what_is_ours_stays_here(script: Script, alice: RecordedFlow) -> None:
+    others = script.layer.elsewhere = OtherNodes()
+    script.inject_wire(make_request(), alice)
+    script.inject_wire(make_request(), alice)
+    script.expect_user("request INVITE")
+    script.inject_wire(make_request("CANCEL"), alice)
+    script.expect_wire("alice: 200 OK")
+    script.expect_user("cancelled")
+    answer(script, 487)
+    script.inject_wire(make_request("ACK"), alice)
+    script.expect_wire("alice: 487 Request Terminated")
+    assert others.asked == [KEY], "the key of the first INVITE alone was not known"
+
+
+def test_what_is_nobody_else_s_is_served_as_ever(script: Script, alice: RecordedFlow) -> None:
+    others = script.layer.elsewhere = OtherNodes()
+    script.inject_wire(make_request("CANCEL"), alice)
+    script.expect_wire("alice: 481 Call/Transaction Does Not Exist")
+    script.inject_wire(make_request("ACK", to=TAGGED), alice)
+    script.expect_user("ACK")
+    assert others.asked == [KEY, KEY]
+
+
+def test_a_repeated_request_is_answered_the_way_that_it_came_last(script: Script, alice: RecordedFlow) -> None:
+    """The node that it came by at first may be no more."""
+    script.layer.elsewhere = OtherNodes()
+    again = script.make_flow("alice through another")
+    stranger = script.make_flow("stranger", host="203.0.113.7")
+    script.inject_wire(make_request(), alice)
+    script.expect_user("request INVITE")
+    answer(script, 180)
+    script.expect_wire("alice: 180 Ringing")
+    script.inject_wire(make_request(), again)
+    script.expect_wire("alice through another: 180 Ringing")
+    script.inject_wire(make_request(), stranger)
+    script.expect_wire("alice through another: 180 Ringing")

@@ -39,6 +39,7 @@ FIGURES: Mapping[str, str] = {
         proceeding  1xx              -> proceeding  to TU
         proceeding  2xx              -> accepted    to TU
         proceeding  300-699          -> completed   send ACK, to TU
+        proceeding  flow death       -> terminated  transport error to TU
         proceeding  abandon          -> terminated
         completed   300-699          -> completed   send ACK
         completed   transport error  -> terminated  transport error to TU
