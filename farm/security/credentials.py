@@ -12,12 +12,14 @@ address, call abroad) is the caller's question too.
 
 Who guesses learns nothing: an unknown user, a removed one and a wrong password get the same bytes after the same work,
 the digest being computed against a record that nobody's password fits. A right digest with a nonce that is too old,
-used before, or made under another key gets `stale=true` (RFC 7616 §3.3): the phone goes on without asking its human,
-and a replayed request still gets nowhere.
+used before, made under another key, or by a node that cannot be asked any more gets `stale=true` (RFC 7616 §3.3): the
+phone goes on without asking its human, and a replayed request still gets nowhere.
 
 Decided: `stale=true` for a replayed count as well. RFC 3263 fail-over repeats a request with the same count on another
 transport, and a phone takes a plain second challenge for "wrong password" and gives up.
 Decided: a client without qop (RFC 2069) gets one request out of a nonce, so that it is as safe from replay as others.
+Decided: one that another node made is asked of that node, in one round trip, only when the digest is right: strangers
+cannot have nodes ask each other.
 Decided: nonces are not bound to the source address; mobile phones and large NATs change it between two requests.
 Decided: HA1 is as good as the password for its realm (RFC 7616 §5.7), but digest cannot do with less. It is kept from
 logs, lists and the console.
@@ -34,7 +36,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from farm.security.limits import Allowed, SourceLimits
-from farm.security.nonces import NonceCounts, Nonces, Use
+from farm.security.nonces import NonceCounts, Nonces, Origin, Use
 from farm.security.record import Credential, Stamp
 from farm.sip.digest import (
     Credentials,
@@ -196,6 +198,13 @@ class CredentialStore(Protocol):
         """The merged record, None when there never was one; `now` is monotonic."""
 
 
+class Keepers(Protocol):
+    """The other nodes, each of which remembers the counts of the nonces that it made."""
+
+    def use(self, origin: Origin, count: int, now: float) -> Awaitable[Use]:
+        """Mark a count of another node's nonce as used there. FORGOTTEN when that node cannot say."""
+
+
 class Authenticated(NamedTuple):
     """The request is from `user`, a canonical address-of-record."""
 
@@ -224,14 +233,16 @@ class Authenticator:
 
     `secrets` are the nonce keys that all nodes share, the current one first. `wall` answers seconds since 1970: nonces
     travel between nodes and outlive processes, which monotonic time does not. `algorithms` are offered in that order
-    (RFC 8760 §2.3); `qop` may hold "auth" and "auth-int". Strangers see the numbers of `rng` in nonces, so nothing else
-    may use the same one. Raises ValueError for an algorithm that this Python lacks and for a short key.
+    (RFC 8760 §2.3); `qop` may hold "auth" and "auth-int". `node` is this node's tag in nonces, and `keepers` remember
+    the counts of the others' nonces, which are stale without. Strangers see the numbers of `rng` in nonces, so nothing
+    else may use the same one. Raises ValueError for an algorithm that this Python lacks and for a short key.
     """
 
     __slots__ = (
         "_algorithms",
         "_allow_without_qop",
         "_counts",
+        "_keepers",
         "_limits",
         "_no_hashes",
         "_nobody",
@@ -254,14 +265,17 @@ class Authenticator:
         nonce_life_seconds: float = 300.0,
         nonce_entries: int = 200_000,
         allow_without_qop: bool = True,
+        node: int = 0,
+        keepers: Keepers | None = None,
     ) -> None:
+        self._keepers = keepers
         self.offer(algorithms, allow_without_qop=allow_without_qop)
         self._store = store
         self._limits = limits
         self._wall = wall
         self._qop = tuple(qop)
-        self.nonces = Nonces(secrets, nonce_life_seconds, rng)
-        self._counts = NonceCounts(nonce_life_seconds, nonce_entries)
+        self.nonces = Nonces(secrets, nonce_life_seconds, rng, node)
+        self._counts = NonceCounts(nonce_life_seconds, nonce_entries, wall())
         nobody = make_credential("", "", hashlib.sha256(b"nobody" + secrets[0]).hexdigest(), (0, 0))
         self._nobody = pack_credential(nobody)
         self._no_hashes = nobody.ha1
@@ -311,6 +325,13 @@ class Authenticator:
         ]
         return Refused(status, tuple(headers), reason)
 
+    def use_nonce(self, origin: Origin, count: int) -> Use:
+        """Mark a count of a nonce of ours as used: another node was shown it, by somebody who knows the password."""
+        wall = self._wall()
+        if origin.node != self.nonces.node or not self.nonces.is_fresh(origin, wall):
+            return Use.FORGOTTEN
+        return self._counts.use(origin, count, wall)
+
     async def _judge_later(
         self,
         request: Request,
@@ -321,7 +342,8 @@ class Authenticator:
         finding: Awaitable[Fetched],
         now: float,
     ) -> Verdict:
-        return self._judge(request, credentials, realm, header_name, aor, await finding, now)
+        verdict = self._judge(request, credentials, realm, header_name, aor, await finding, now)
+        return await verdict if isinstance(verdict, Awaitable) else verdict
 
     def _judge(
         self,
@@ -332,7 +354,7 @@ class Authenticator:
         aor: str,
         packed: Fetched,
         now: float,
-    ) -> Verdict:
+    ) -> Verdict | Awaitable[Verdict]:
         if packed is not None and not isinstance(packed, bytes):
             return Refused(503 if packed.reason in ELSEWHERE else 500, (("retry-after", "2"),), "store-unavailable")
         # Known or not, everybody takes the same way down to the comparison
@@ -354,10 +376,19 @@ class Authenticator:
             return self.challenge(realm, header_name, "foreign-nonce", stale=True)
         if not self.nonces.is_fresh(origin, wall):
             return self.challenge(realm, header_name, "stale-nonce", stale=True)
-        use = self._counts.use(origin, credentials.nonce_count, wall)
+        if origin.node == self.nonces.node:
+            return self._judge_use(self._counts.use(origin, credentials.nonce_count, wall), realm, header_name, aor)
+        if self._keepers is None:
+            return self._judge_use(Use.FORGOTTEN, realm, header_name, aor)
+        return self._judge_use_later(self._keepers.use(origin, credentials.nonce_count, now), realm, header_name, aor)
+
+    def _judge_use(self, use: Use, realm: str, header_name: str, aor: str) -> Verdict:
         if use is not Use.FIRST:
             return self.challenge(realm, header_name, _STALE_REASON[use], stale=True)
         return Authenticated(aor)
+
+    async def _judge_use_later(self, using: Awaitable[Use], realm: str, header_name: str, aor: str) -> Verdict:
+        return self._judge_use(await using, realm, header_name, aor)
 
 
 def _aor_of_username(username: str, realm: str) -> str:

@@ -1,7 +1,8 @@
 """The node's secret and the keys of its nonces: where they are read from, and the secret made on the first start.
 
 The secret proves what a node put into messages (`frontend/token`), and keys the nonces unless a file of their own is
-configured. It outlives restarts, so that dialogs and nonces do. A node that keeps nothing has a new one each time.
+configured, until the keys that rotate take over (`farm_keys`), which it seals. It outlives restarts, so that dialogs
+do. A node that keeps nothing has a new one each time.
 """
 
 from __future__ import annotations

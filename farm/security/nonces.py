@@ -1,17 +1,21 @@
 """Nonces that every node of the farm can check, and the memory that refuses their replay.
 
-RFC 7616 §3.3, §3.4.5 and §5.4. A nonce is 32 characters: the second it was made in, a random serial, and a MAC over
-both and the realm, under a key that all nodes share. So it needs no table: the node that gets the answer need not be
-the one that asked, nor has it to be up since. Nonces are told the wall clock, in seconds since 1970, because they
-outlive processes and travel between nodes; everything else in the farm is told monotonic time.
+RFC 7616 §3.3, §3.4.5 and §5.4. A nonce is 32 characters: the second it was made in, the node that made it with a number
+of its own, and a MAC over all three and the realm, under a key that all nodes share. So it needs no table: the node
+that gets the answer need not be the one that asked. Node and number are masked by a keyed hash of the MAC, which
+differs each time, so that nobody else can tell two nodes apart. Nonces are told the wall clock, in seconds since 1970,
+because they travel between nodes; everything else in the farm is told monotonic time.
 
-What must be remembered is which nonce counts were used. Each nonce used has its highest count and a bitmap of the 64
-below, so that requests which overtook each other on the way pass once each. The memory is cut into slices by the
-second of making, which are dropped whole when their nonces are too old; when it is full, the oldest slice goes early
-and its nonces count as stale from then on. A replay is never let through for lack of room, and a phone pays for that
-lack with one round trip.
+What must be remembered is which nonce counts were used, and the node that made a nonce does: whoever else gets an
+answer asks it. Each nonce used has its highest count and a bitmap of the 64 below, so that requests which overtook each
+other on the way pass once each. The memory is cut into slices by the second of making, which are dropped whole when
+their nonces are too old; when it is full, the oldest slice goes early and its nonces count as stale from then on, as do
+those from before the node was started. A replay is never let through for lack of memory, and a phone pays for that lack
+with one round trip.
 
-Decided: a MAC instead of encryption. Time and serial are no secret, and blake2b costs half a microsecond.
+Decided: the maker keeps the counts, not a node chosen by hash. Phones mostly stay where they were challenged, so mostly
+nobody needs to be asked; and when a keeper dies, whoever takes over would know no more than that it was not there.
+Decided: a MAC instead of encryption; blake2b costs half a microsecond.
 Decided: only counts of right digests are remembered, so that strangers cannot fill the memory.
 """
 
@@ -29,8 +33,10 @@ from typing import Final, NamedTuple
 NONCE_CHARACTERS: Final = 32
 SECRET_BYTES: Final = 16
 
-_HEAD: Final = struct.Struct(">IQ")
-_HEAD_BYTES: Final = 12
+_TIME: Final = struct.Struct(">I")
+_TIME_BYTES: Final = 4
+_SERIAL_BYTES: Final = 8
+_HEAD_BYTES: Final = _TIME_BYTES + _SERIAL_BYTES
 _MAC_BYTES: Final = 12
 _SKEW_SECONDS: Final = 30  # clocks of nodes may differ; the overlay stops a node that is 5 s off
 _WINDOW: Final = 64
@@ -39,10 +45,15 @@ _SLICES: Final = 64
 
 
 class Origin(NamedTuple):
-    """When (wall-clock seconds) one of our nodes made a nonce, and its random serial."""
+    """When (wall-clock seconds) one of our nodes made a nonce, and its serial, which no other has."""
 
     made_at: int
     serial: int
+
+    @property
+    def node(self) -> int:
+        """The tag of the node that made it, 32 bits."""
+        return self.serial >> 32
 
 
 class Use(Enum):
@@ -56,35 +67,43 @@ class Use(Enum):
 class Nonces:
     """Makes and checks nonces. The first of `secrets` makes, all of them check, so that keys can be rotated.
 
-    A secret has 16 bytes or more (ValueError otherwise) and is the same on all nodes. `rng` makes serials unique;
-    that they cannot be guessed does not matter, the MAC cannot.
+    A secret has 16 bytes or more (ValueError otherwise) and is the same on all nodes. `node` is this node's tag, 32
+    bits that no other node has. `rng` says where serials begin, that those of two boots are not the same.
     """
 
-    __slots__ = ("_life_seconds", "_macs", "_random")
+    __slots__ = ("_life_seconds", "_made", "_states", "node")
 
-    def __init__(self, secrets: Sequence[bytes], life_seconds: float, rng: random.Random) -> None:
-        self._macs: list[hashlib.blake2b] = []
+    def __init__(self, secrets: Sequence[bytes], life_seconds: float, rng: random.Random, node: int = 0) -> None:
+        self.node = node
+        self._states: list[tuple[hashlib.blake2b, hashlib.blake2b]] = []  # for the MAC and for the mask
         self._life_seconds = life_seconds
-        self._random = rng
+        self._made = rng.getrandbits(32)
         self.set_secrets(secrets)
 
     def set_secrets(self, secrets: Sequence[bytes]) -> None:
         """Use these keys from now on."""
         if not secrets or min(len(secret) for secret in secrets) < SECRET_BYTES:
             raise ValueError(f"a nonce key has {SECRET_BYTES} bytes or more")
-        self._macs = [
-            hashlib.blake2b(
-                key=hashlib.blake2b(secret, digest_size=32).digest(), digest_size=_MAC_BYTES, person=b"sipfarm nonce"
+        keys = [hashlib.blake2b(secret, digest_size=32).digest() for secret in secrets]
+        self._states = [
+            (
+                hashlib.blake2b(key=key, digest_size=_MAC_BYTES, person=b"sipfarm nonce"),
+                hashlib.blake2b(key=key, digest_size=_SERIAL_BYTES, person=b"sipfarm maker"),
             )
-            for secret in secrets
+            for key in keys
         ]
 
     def make(self, realm: str, wall: float) -> str:
         """A new nonce for a challenge of that realm."""
-        head = _HEAD.pack(int(wall) & 0xFFFFFFFF, self._random.getrandbits(64))
-        mac = self._macs[0].copy()
-        mac.update(head + realm.encode("utf-8", "surrogateescape"))
-        return binascii.b2a_base64(head + mac.digest(), newline=False).decode("ascii")
+        self._made = made = (self._made + 1) & 0xFFFFFFFF
+        serial = self.node << 32 | made
+        time = _TIME.pack(int(wall) & 0xFFFFFFFF)
+        macs, masks = self._states[0]
+        mac = macs.copy()
+        mac.update(time + serial.to_bytes(_SERIAL_BYTES, "big") + realm.encode("utf-8", "surrogateescape"))
+        proof = mac.digest()
+        masked = serial ^ _mask(masks, proof)
+        return binascii.b2a_base64(time + masked.to_bytes(_SERIAL_BYTES, "big") + proof, newline=False).decode("ascii")
 
     def find_origin(self, nonce: str, realm: str) -> Origin | None:
         """Where a nonce comes from, however old; None when none of our keys made it for that realm."""
@@ -94,14 +113,15 @@ class Nonces:
             data = binascii.a2b_base64(nonce, strict_mode=True)
         except ValueError:
             return None
-        head = data[:_HEAD_BYTES]
-        signed = head + realm.encode("utf-8", "surrogateescape")
-        for keyed in self._macs:
-            mac = keyed.copy()
-            mac.update(signed)
-            if hmac.compare_digest(mac.digest(), data[_HEAD_BYTES:]):
-                made_at, serial = _HEAD.unpack(head)
-                return Origin(made_at, serial)
+        time, proof = data[:_TIME_BYTES], data[_HEAD_BYTES:]
+        masked = int.from_bytes(data[_TIME_BYTES:_HEAD_BYTES], "big")
+        named = realm.encode("utf-8", "surrogateescape")
+        for macs, masks in self._states:
+            serial = masked ^ _mask(masks, proof)
+            mac = macs.copy()
+            mac.update(time + serial.to_bytes(_SERIAL_BYTES, "big") + named)
+            if hmac.compare_digest(mac.digest(), proof):
+                return Origin(int.from_bytes(time, "big"), serial)
         return None
 
     def is_fresh(self, origin: Origin, wall: float) -> bool:
@@ -109,12 +129,20 @@ class Nonces:
         return -_SKEW_SECONDS <= wall - origin.made_at <= self._life_seconds
 
 
+def _mask(keyed: hashlib.blake2b, proof: bytes) -> int:
+    mask = keyed.copy()
+    mask.update(proof)
+    return int.from_bytes(mask.digest(), "big")
+
+
 class NonceCounts:
-    """Which counts of which nonces were used; at most `entries` nonces, each for `life_seconds`."""
+    """Which counts of this node's nonces were used; at most `entries` nonces, each for `life_seconds`, and none from
+    before `began_at`, of which it cannot know (wall-clock seconds)."""
 
-    __slots__ = ("_entries", "_floor", "_kept", "_size", "_slices", "_step")
+    __slots__ = ("_began_at", "_entries", "_floor", "_kept", "_size", "_slices", "_step")
 
-    def __init__(self, life_seconds: float, entries: int) -> None:
+    def __init__(self, life_seconds: float, entries: int, began_at: float = 0.0) -> None:
+        self._began_at = int(began_at)
         self._entries = max(entries, 1)
         self._step = max(int(life_seconds) // _SLICES, 1)
         self._kept = int(life_seconds) + _SKEW_SECONDS + self._step
@@ -128,6 +156,10 @@ class NonceCounts:
     def use(self, origin: Origin, count: int, wall: float) -> Use:
         """Mark `count` of a fresh nonce as used. FIRST: go on; otherwise it was used, is too far behind, or the
         memory of its time had to go: ask for a new nonce."""
+        if origin.made_at < self._began_at:
+            if self._began_at <= wall + _SKEW_SECONDS:
+                return Use.FORGOTTEN
+            self._began_at = 0  # the clock was set back: what was made before we began lies in the future now
         index = origin.made_at // self._step
         if index < self._floor:
             if self._floor * self._step <= wall + _SKEW_SECONDS + self._step:

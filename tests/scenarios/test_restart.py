@@ -100,14 +100,18 @@ def test_an_answer_that_comes_after_the_restart_still_reaches_the_caller(farm: F
     exchange(Dialog.of_callee(bob, invite, answered), ours, "BYE")
 
 
-def test_a_challenge_from_before_the_restart_may_be_answered_after_it(farm: Farm) -> None:
+def test_a_challenge_from_before_the_restart_costs_one_round_trip_more_after_it(farm: Farm) -> None:
+    """Nobody knows any more what was used of it. The phone's human is not asked."""
     node = farm.add_node(store=SQLITE)
     alice = farm.add_party("alice")
     sent = alice.request("REGISTER", "sip:example.com", to=f"<{alice.aor}>")
     challenge = alice.expect(401)
     farm.run(1)
     node.restart()
-    alice.ask_again(sent, challenge, to=f"<{alice.aor}>", headers=[f"Contact: <{alice.contact}>"])
+    again = alice.ask_again(sent, challenge, to=f"<{alice.aor}>", headers=[f"Contact: <{alice.contact}>"])
+    challenge = alice.expect(401)
+    assert "stale=true" in challenge.text
+    alice.ask_again(again, challenge, to=f"<{alice.aor}>", headers=[f"Contact: <{alice.contact}>"])
     alice.expect(200)
 
 

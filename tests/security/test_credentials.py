@@ -26,6 +26,7 @@ from farm.security.credentials import (
     unpack_credential,
 )
 from farm.security.limits import SourceLimits
+from farm.security.nonces import Origin, Use
 from farm.security.record import Credential
 from farm.sip import digest
 from farm.sip.hop import Hop
@@ -168,6 +169,19 @@ class Farm:
 
     def answer(self, user: str = "alice", password: str = "secret", **how: object) -> str:
         return answer_challenge(self.challenges()[-1], user, password, **how)  # type: ignore[arg-type]
+
+
+def finish(farm: Farm, value: str) -> Authenticated | Refused:
+    """The verdict on a REGISTER with these credentials, which is not known at once."""
+    request = Request("REGISTER", "sip:example.com", [make_header("authorization", value)], b"")
+    request.source = Hop("UDP", "192.0.2.7", 5060)
+    waiting = farm.authenticator.check(request, REALM, "authorization", 1.0)
+    assert isinstance(waiting, Awaitable)
+
+    async def wait() -> Verdict:
+        return await waiting
+
+    return asyncio.run(wait())
 
 
 ALICE = Authenticated("sip:alice@example.com")
@@ -429,6 +443,70 @@ class TestNonces:
         verdict = farm.check(first)
         assert reason_of(verdict) == (401, "forgotten-nonce")
         assert is_stale(verdict)
+
+    def test_a_nonce_of_another_node_is_asked_of_that_node(self) -> None:
+        asked: list[tuple[int, int, int]] = []
+
+        class Others:
+            def __init__(self) -> None:
+                self.answer = Use.FIRST
+
+            async def use(self, origin: Origin, count: int, now: float) -> Use:
+                asked.append((origin.node, count, int(now)))
+                return self.answer
+
+        farm, others = Farm(node=7), Others()
+        value = farm.answer(count=3)
+        farm.authenticator = farm.start(node=8, keepers=others)
+        assert finish(farm, value) == ALICE
+        assert asked == [(7, 3, 1)]
+        for use, reason in ((Use.REPLAYED, "replayed-nonce"), (Use.FORGOTTEN, "forgotten-nonce")):
+            others.answer = use
+            verdict = finish(farm, value)
+            assert reason_of(verdict) == (401, reason)
+            assert is_stale(verdict)
+        farm.far = True
+        others.answer = Use.FIRST
+        assert finish(farm, value) == ALICE, "where the user's record is elsewhere, too"
+        farm.far = False
+        asked.clear()
+        assert farm.check(farm.answer()) == ALICE, "one of our own is known here"
+        assert reason_of(farm.check(farm.answer(password="wrong"))) == (401, "wrong-password")
+        wrong = value.replace('response="', 'response="0')
+        assert isinstance(farm.check(wrong), Refused)
+        assert asked == [], "strangers have nodes ask nothing"
+
+    def test_a_node_alone_knows_nothing_of_others_nonces(self) -> None:
+        farm = Farm(node=7)
+        value = farm.answer()
+        farm.authenticator = farm.start(node=8)
+        verdict = farm.check(value)
+        assert reason_of(verdict) == (401, "forgotten-nonce")
+        assert is_stale(verdict)
+
+    def test_what_was_used_at_another_node_is_used_here(self) -> None:
+        farm = Farm(node=7)
+        challenge = farm.challenges()[-1]
+        origin = farm.authenticator.nonces.find_origin(parse_challenge(challenge)["nonce"], REALM)
+        assert origin is not None
+        use = farm.authenticator.use_nonce
+        assert [use(origin, 1), use(origin, 1), use(origin, 2)] == [Use.FIRST, Use.REPLAYED, Use.FIRST]
+        values = [answer_challenge(challenge, "alice", "secret", count=count) for count in (2, 3)]
+        assert reason_of(farm.check(values[0])) == (401, "replayed-nonce")
+        assert farm.check(values[1]) == ALICE
+        assert use(Origin(origin.made_at, origin.serial ^ 1 << 40), 9) is Use.FORGOTTEN, "another node's"
+        farm.wall += 301
+        assert use(origin, 4) is Use.FORGOTTEN
+
+    def test_a_restarted_node_takes_no_nonce_from_before(self) -> None:
+        farm = Farm()
+        value = farm.answer()
+        farm.wall += 1
+        farm.authenticator = farm.start()
+        verdict = farm.check(value)
+        assert reason_of(verdict) == (401, "forgotten-nonce")
+        assert is_stale(verdict)
+        assert farm.check(farm.answer()) == ALICE
 
     def test_a_client_of_rfc_2069_gets_one_request_out_of_a_nonce(self) -> None:
         farm = Farm()

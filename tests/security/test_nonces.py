@@ -15,8 +15,8 @@ NOON = 1_800_000_000.0
 KEY = b"k" * 32
 
 
-def make_nonces(*secrets: bytes, life_seconds: float = 300.0, seed: int = 1) -> Nonces:
-    return Nonces(secrets or (KEY,), life_seconds, random.Random(seed))
+def make_nonces(*secrets: bytes, life_seconds: float = 300.0, seed: int = 1, node: int = 0) -> Nonces:
+    return Nonces(secrets or (KEY,), life_seconds, random.Random(seed), node)
 
 
 class TestANonce:
@@ -41,6 +41,31 @@ class TestANonce:
         assert nonces.find_origin(nonce, "example.net") is None
         for wrong in ("", nonce[:-1], nonce + "A", nonce.lower(), " " + nonce[1:], "\u00e9" * 32, "=" * 32):
             assert nonces.find_origin(wrong, "example.com") is None, wrong
+
+    @pytest.mark.parametrize("node", [0, 1, 0xC0FFEE07, 0xFFFFFFFF])
+    def test_every_node_reads_who_made_it(self, node: int) -> None:
+        maker, other = make_nonces(node=node), make_nonces(seed=2, node=5)
+        for _ in range(100):
+            origin = other.find_origin(maker.make("example.com", NOON), "example.com")
+            assert origin is not None
+            assert origin.node == node
+
+    def test_nobody_else_can_tell_nonces_of_one_node_from_another_s(self) -> None:
+        """Nothing but the second stays the same, nor counts up."""
+        nonces = make_nonces(node=0xC0FFEE07)
+        made = [base64.b64decode(nonces.make("example.com", NOON)) for _ in range(256)]
+        assert len({octets[:4] for octets in made}) == 1
+        assert all(len({octets[place] for octets in made}) > 100 for place in range(4, 24))
+
+    def test_no_two_nonces_of_a_node_have_one_serial_even_where_numbers_begin_anew(self) -> None:
+        nonces = make_nonces()
+        nonces._made = 0xFFFFFFFE
+        serials = []
+        for _ in range(4):
+            origin = nonces.find_origin(nonces.make("example.com", NOON), "example.com")
+            assert origin is not None
+            serials.append(origin.serial)
+        assert serials == [0xFFFFFFFF, 0, 1, 2]
 
     @given(st.integers(0, 23), st.integers(1, 255))
     def test_no_octet_of_it_can_be_changed(self, place: int, flip: int) -> None:
@@ -149,6 +174,18 @@ class TestCounts:
             wall = NOON + step
             counts.use(Origin(int(wall), step), 1, wall)
         assert len(counts) <= 64 + 30 + 2
+
+    def test_what_was_made_before_the_node_was_started_is_not_known(self) -> None:
+        """It may have been used; nobody remembers."""
+        counts = NonceCounts(300.0, 100, NOON + 0.7)
+        assert counts.use(Origin(int(NOON) - 1, 1), 1, NOON + 2) is Use.FORGOTTEN
+        assert counts.use(Origin(int(NOON), 2), 1, NOON + 2) is Use.FIRST
+        assert counts.use(Origin(int(NOON), 2), 1, NOON + 2) is Use.REPLAYED
+
+    def test_a_clock_that_was_ahead_when_the_node_was_started_locks_nobody_out(self) -> None:
+        counts = NonceCounts(300.0, 100, NOON + 86_400)
+        assert counts.use(Origin(int(NOON), 1), 1, NOON) is Use.FIRST
+        assert counts.use(Origin(int(NOON), 1), 1, NOON) is Use.REPLAYED
 
     def test_a_clock_set_back_locks_nobody_out(self) -> None:
         counts = NonceCounts(300.0, 1)
