@@ -1,8 +1,9 @@
 """Who may have a request forwarded: RFC 3261 §16.3 step 6 and §22.3, and no relaying between strangers.
 
-- A request that proves by our Route that it belongs to a dialog we let through, passes.
+- A request that proves by our Route that it belongs to a dialog we let through, or that leads over a flow by the token
+  of our Path, passes.
 - A caller from a domain of ours is challenged (407) and must be who From says, unless the farm is open or the source
-  is a trusted network (a gateway, another proxy of the house).
+  is a trusted network (a gateway, another proxy of the house), or has proved a trusted domain by its certificate.
 - A caller who withholds its name (anonymous.invalid, RFC 3323) or gives a number may be a user of ours all the same:
   who calls elsewhere than our users is challenged then, and any user of ours will do.
 - Everybody else is a stranger, who may reach our users and nothing else.
@@ -13,7 +14,7 @@ It answers with a `Caller`, or raises SipError; where the credentials are not he
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from ipaddress import ip_address, ip_network
 from typing import Final, Protocol
@@ -22,7 +23,9 @@ from farm.proxy.domains import Domains
 from farm.proxy.gateways import find_number
 from farm.proxy.request import RouteInformation
 from farm.security.credentials import Authenticated, Refused, Verdict
+from farm.security.sip_identity import normalise
 from farm.sip.address import parse_address
+from farm.sip.hop import Hop
 from farm.sip.message import Request
 from farm.sip.status import SipError
 
@@ -30,7 +33,7 @@ from farm.sip.status import SipError
 class Caller(Enum):
     """What is known of whoever sent a request."""
 
-    TRUSTED = "trusted"  # of a trusted network: may go anywhere, and is believed who it says is calling
+    TRUSTED = "trusted"  # of a trusted network or domain: may go anywhere, and is believed who it says is calling
     OURS = "ours"  # a user of ours who proved it, or an open farm's: may go anywhere
     DIALOG = "dialog"  # inside a dialog that we let through
     STRANGER = "stranger"  # may reach our users only
@@ -48,19 +51,30 @@ class Authenticator(Protocol):
 
 
 class Admission:
-    """The rules above for one configuration."""
+    """The rules above for one configuration. `domains_of` tells which domains a sender has proved, by its hop."""
 
     def __init__(
-        self, domains: Domains, authenticator: Authenticator, *, open_farm: bool, trusted: tuple[str, ...]
+        self,
+        domains: Domains,
+        authenticator: Authenticator,
+        *,
+        open_farm: bool,
+        trusted: tuple[str, ...],
+        trusted_domains: Iterable[str] = (),
+        domains_of: Callable[[Hop], Iterable[str]] | None = None,
     ) -> None:
         self._domains = domains
         self._authenticator = authenticator
         self._open = open_farm
         self._trusted = tuple(ip_network(network, strict=False) for network in trusted)
+        self._trusted_domains = frozenset(map(normalise, trusted_domains))
+        self._domains_of = domains_of
 
     def admit(self, request: Request, route: RouteInformation, now: float) -> Caller | Awaitable[Caller]:
         """Who sent the request; raises SipError 401/407/403/400 when it must not go on."""
         if self._trusted and self._is_trusted(request.source.host):
+            return Caller.TRUSTED
+        if self._trusted_domains and self._has_proved(request.source):
             return Caller.TRUSTED
         if route.proven:
             return Caller.DIALOG
@@ -86,6 +100,9 @@ class Admission:
 
     async def _judge_later(self, verdict: Awaitable[Verdict], aor: str | None) -> Caller:
         return _judge(await verdict, aor)
+
+    def _has_proved(self, source: Hop) -> bool:
+        return self._domains_of is not None and not self._trusted_domains.isdisjoint(self._domains_of(source))
 
     def _is_trusted(self, host: str) -> bool:
         try:

@@ -2,30 +2,34 @@
 
 A target may have several hops (SRV records, gateways, TCP before UDP for a large request). They are tried one after
 another, each with a transaction and a branch parameter of its own, when one refuses, times out or answers 503
-(RFC 3263 §4.3, RFC 3261 §16.7 step 6). The branch tells its context what matters to a fork: a provisional answer, a
-2xx, or that it ended, and with what.
+(RFC 3263 §4.3, RFC 3261 §16.7 step 6). A flow that is gone, at once or while the request is on it, gives way to the
+other flows of the phone, and a dialog's to wherever the phone is now (RFC 5626 §5.3, §7). The branch tells its context
+what matters to a fork: a provisional answer, a 2xx, or that it ended, and with what.
 
 A CANCEL must wait for a provisional answer (§9.1), so cancelling is a wish that the branch fulfils when it may.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from farm.deadlines import Deadline
 from farm.proxy.forward import next_hop_of, size_of, strip_via
-from farm.sip.hop import Hop
+from farm.proxy.reach import AWAY, TargetSet, find_way
+from farm.sip.hop import FlowName, Hop, Leg
 from farm.sip.message import Response, make_response
 from farm.sip.status import SipError
 from farm.sip.uri import parse_uri
 from farm.transaction.hop_by_hop import make_cancel
 from farm.transaction.machines import State
-from farm.transaction.transaction import ClientTransaction
+from farm.transaction.transaction import ClientTransaction, Flow
 
 if TYPE_CHECKING:
     from farm.proxy.context import ResponseContext
-    from farm.proxy.targets import Target
+    from farm.proxy.reach import Target
+
+T = TypeVar("T")
 
 _PATIENCE: Final = 64  # times T1: how long a cancelled branch may take to answer (§9.1)
 
@@ -50,12 +54,14 @@ class Branch:
     """One target being tried. `ended` is set once, when no more can come of it but a late 2xx."""
 
     __slots__ = (
+        "_again",
         "_asked",
         "_attempt",
         "_breadth",
         "_cancelled",
         "_context",
         "_deadline",
+        "_flow",
         "_hop",
         "_hops",
         "_last",
@@ -72,9 +78,11 @@ class Branch:
         self._context = context
         self._breadth = breadth
         self._where = ""  # the configured next hop being tried, "" when the URI says by itself where it goes
+        self._flow: FlowName | None = None  # the phone's own, to be tried first
         self._hops: list[Hop] = []
         self._next: list[tuple[str, str]] = []  # where to look for hops, and the Request-URI that goes there
-        self._spares = list(target.spares)
+        self._spares: list[Target] = []
+        self._again: Callable[[float], TargetSet | Awaitable[TargetSet]] | None = None
         self._aim(target)
         self._hop: Hop | None = None
         self._attempt: ClientTransaction | None = None
@@ -89,10 +97,12 @@ class Branch:
 
     def _aim(self, target: Target) -> None:
         self._target = target
+        self._where = ""
         self._uri_text = target.uri_text
-        if target.hop is not None:
-            self._hops.append(target.hop)
-        if target.hop is None or _may_listen(target.uri_text, target.hop):
+        self._flow = target.flow
+        self._again = target.again
+        self._spares = [*target.spares, *self._spares]
+        if target.flow is None or target.listens:
             # A connection that a contact was registered on may be gone; the contact itself may be reached anew.
             self._next.extend(target.next_hops or (("", target.uri_text),))
 
@@ -106,13 +116,26 @@ class Branch:
         passage = self._context.passage
         while not self._cancelled:
             try:
+                if self._flow is not None:
+                    if self._try_flow(now):
+                        return
+                    continue
                 if self._hops:
-                    self._send(self._hops.pop(0), now)
+                    hop = self._hops.pop(0)
+                    self._send(means.flows.flow_to(hop), hop, None, now)
                     return
                 if not self._next:
-                    if not self._spares:
+                    if self._spares:
+                        self._aim(self._spares.pop(0))
+                        continue
+                    if self._again is None:
                         break
-                    self._aim(self._spares.pop(0))
+                    again, self._again = self._again, None
+                    sought = again(now)
+                    if isinstance(sought, Awaitable):
+                        means.spawn(self._try_later(sought, self._take_targets))
+                        return
+                    self._take_targets(sought)
                     continue
                 self._where, self._uri_text = self._next.pop(0)
                 uri = parse_uri(self._where or next_hop_of(passage.route, self._uri_text, self._target.path))
@@ -121,38 +144,53 @@ class Branch:
                 self._last = self._make_answer(error.status)
                 continue
             if isinstance(found, Awaitable):
-                means.spawn(self._try_located(found))
+                means.spawn(self._try_later(found, self._take_hops))
                 return
             self._hops = found
         self._end(self._make_answer(487) if self._cancelled else self._last or self._make_answer(503), now)
 
-    async def _try_located(self, found: Awaitable[list[Hop]]) -> None:
-        hops: list[Hop] = []
+    def _try_flow(self, now: float) -> bool:
+        """Send over the phone's flow; False when it is gone."""
+        target = self._target
+        name, self._flow = self._flow, None
+        assert name is not None
+        flow = find_way(self._context.means.flows, name, secure=target.uri_text[:5].lower() == "sips:")
+        if flow is None:
+            self._last = self._make_answer(target.lost)
+            return False
+        self._send(flow, name.hop, name, now)
+        return True
+
+    def _take_targets(self, targets: TargetSet) -> None:
+        self._spares.extend(targets)
+
+    def _take_hops(self, hops: list[Hop]) -> None:
+        self._hops = list(hops)
+
+    async def _try_later(self, finding: Awaitable[T], take: Callable[[T], None]) -> None:
         try:
-            hops = list(await found)
+            found = await finding
         except SipError as error:
-            if not self.ended:
-                self._last = self._make_answer(error.status)
+            if self.ended:
+                return
+            self._last = self._make_answer(error.status)
         except Exception:
             if not self.ended:  # without an answer nothing would be left to end the caller's transaction
                 self._end(self._make_answer(500), self._context.means.clock())
             raise
-        if not self.ended:
-            self._hops = hops
-            self._try_next(self._context.means.clock())
+        else:
+            if self.ended:
+                return
+            take(found)
+        self._try_next(self._context.means.clock())
 
-    def _send(self, hop: Hop, now: float) -> None:
+    def _send(self, flow: Flow, hop: Hop, name: FlowName | None, now: float) -> None:
         context = self._context
         means = context.means
-        flow = means.flows.flow_to(hop)
+        target = self._target
+        callee = Leg() if name is None else Leg(name, target.phone)
         copy, branch = means.forwarder.make_copy(
-            context.passage,
-            self._uri_text,
-            self._target.path,
-            self._breadth,
-            flow,
-            hop if hop == self._target.hop else None,
-            inner=self._target.inner,
+            context.passage, self._uri_text, target.path, self._breadth, flow, callee
         )
         self._hop = hop
         self._asked = False
@@ -178,6 +216,8 @@ class Branch:
                 return
             status = 502
             response = self._make_answer(status)
+        if status < 300:
+            context.face_caller(response, transaction.flow)
         if status < 200:
             if transaction is not self._attempt:
                 return
@@ -195,8 +235,10 @@ class Branch:
             self._settle()
             context.receive_success(self, response, now)
         elif transaction is self._attempt and not self.ended:
-            if status in (430, 503) and (self._hops or self._next or self._spares) and not self._cancelled:
+            if status in (430, 503) and self._has_more and not self._cancelled:
                 self._fail_hop("status-503" if status == 503 else "flow-failed", response, now)
+            elif status == 430 and self._target.path:
+                self._end(self._make_answer(AWAY), now)  # an edge told us; no endpoint is to hear it (RFC 5626 §11.5)
             else:
                 self._end(response, now)
 
@@ -208,9 +250,15 @@ class Branch:
     def receive_transport_error(self, transaction: ClientTransaction, now: float) -> None:
         """As a 503 (§16.9), after the other hops."""
         if transaction is self._attempt and not self.ended:
-            # A phone whose connection is gone is away for now; that is no fault of a server's.
-            status = 503 if self._target.hop is None else 480
-            self._fail_hop("transport", self._make_answer(status), now)
+            target = self._target
+            if target.flow is not None and self._context.means.flows.doubts(target.flow.node):
+                self._next = []
+            self._fail_hop("transport", self._make_answer(target.lost), now)
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether there is anything left to try."""
+        return bool(self._hops or self._next or self._spares or self._again)
 
     def _fail_hop(self, reason: str, why: Response, now: float) -> None:
         means = self._context.means
@@ -219,13 +267,14 @@ class Branch:
             if reason != "transport":  # the same server over another transport would say the same (§18.1.1)
                 here = (self._hop.host, self._hop.port)
                 self._hops = [hop for hop in self._hops if (hop.host, hop.port) != here]
-                if self._target.hop is not None:
+                if self._target.flow is not None:
                     self._next = []  # it was the phone itself that said so, or said nothing
                     if reason != "flow-failed":
                         self._spares = []
+                        self._again = None
             if self._where:
                 means.suspect(self._where, now)
-        if self._hops or self._next or self._spares:
+        if self._has_more:
             means.metrics.sip_failovers.child(reason).inc()
         means.transactions.deadlines.cancel(self._deadline)
         self._attempt = None
@@ -288,6 +337,8 @@ class Branch:
 
     def _settle(self) -> None:
         self.ended = True
+        self._flow = None
+        self._again = None
         self._hops = []
         self._next = []
         self._spares = []
@@ -296,15 +347,3 @@ class Branch:
     def _make_answer(self, status: int) -> Response:
         """A response as if the other side had sent it (§16.9), our Via already taken off."""
         return make_response(self._context.passage.request, status, to_tag=self._context.means.transactions.make_tag())
-
-
-def _may_listen(contact: str, flow: Hop) -> bool:
-    """Whether a contact that registered over `flow` may be reached where it says: not over UDP, where its flow never
-    breaks, and not at another address than it came from, which lies behind a NAT or is anybody's."""
-    if flow.transport == "UDP":
-        return False
-    try:
-        host = parse_uri(contact).host
-    except SipError:
-        return False
-    return host == flow.host or not (host[-1:].isdigit() or ":" in host)

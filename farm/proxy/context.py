@@ -24,7 +24,7 @@ from farm.metrics import Metrics
 from farm.proxy.best import find_best, finish_best
 from farm.proxy.branch import Branch
 from farm.proxy.forward import Forwarder, Passage
-from farm.proxy.targets import Target, TargetSet
+from farm.proxy.reach import Flows, Target, TargetSet
 from farm.sip.hop import Hop
 from farm.sip.message import Response
 from farm.sip.uri import Uri
@@ -51,13 +51,6 @@ class NextHops(Protocol):
         """That hop answered: it has its place again."""
 
 
-class Flows(Protocol):
-    """The transport."""
-
-    def flow_to(self, hop: Hop) -> Flow:
-        """The flow to that hop, opened where there is none."""
-
-
 class Rejections(Protocol):
     """Where what is turned away is counted and logged."""
 
@@ -72,6 +65,7 @@ class Means(NamedTuple):
     forwarder: Forwarder
     next_hops: NextHops
     flows: Flows
+    node: int  # the number of this node in the names of flows
     metrics: Metrics
     rejections: Rejections
     suspect: Callable[[str, float], None]  # hears of a configured next hop that failed
@@ -145,6 +139,12 @@ class ResponseContext:
             branch.give_up(now)
 
     # From the branches
+
+    def face_caller(self, response: Response, flow: Flow) -> None:
+        """Let an answer that came over `flow` show the caller our Record-Route as his side has it (§16.7 step 8)."""
+        server = self._server.flow
+        if server.transport != flow.transport or server.local_name != flow.local_name:
+            self.means.forwarder.face_caller(response, server)
 
     def receive_provisional(self, response: Response, now: float) -> None:
         """A 101-199: up at once (§16.7 step 5), of an INVITE only (RFC 4320 §4.1)."""

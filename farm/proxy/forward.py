@@ -5,26 +5,39 @@ Record-Route, the credentials that were meant for us, identities that nobody tru
 else leaves as it came. Where it goes (steps 7, 10) is the branch's business, which calls this once for each hop it
 tries, as each needs its own Via.
 
-Record-Route is added to requests that can form a dialog, once, or twice where the transport or the listener changes,
-so that each side sees an address it can reach (RFC 5658 §5). Its user part proves the dialog and holds the flows of
-phones behind a NAT or on a connection, for the requests inside it (`frontend/token`).
+Record-Route is added to requests that can form a dialog, once: its user part proves the dialog and holds the flows of
+phones behind a NAT or on a connection, for the requests inside it (`frontend/token`). It is a sips: URI where the next
+hop's is (step 4). A REGISTER for another registrar gets a Path with the token of its flow (RFC 3327, RFC 5626 §5.1).
+
+Decided: where transport or listener change between the sides, the one value is written for the side that it goes to,
+and written anew in answers for the caller's (§16.7 step 8). RFC 5658 advises two values, because a proxy that rewrites
+answers must know its own among others, and a callee whose answer is signed sees it changed. The token tells ours, few
+sign, and the farm is to look like one element, from either side.
+Decided: for a sip: URI, WebSocket is `transport=ws` whether secure or not, as in RFC 7118 §8; TLS is `transport=tls`,
+which RFC 3261 deprecates and all phones understand.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain, pairwise
 from typing import Final, NamedTuple, Protocol
 
 from farm.proxy.admission import MEMBERS, Caller
-from farm.proxy.dialog import contact_host, find_caller, host_of, make_facts
+from farm.proxy.dialog import first_contact, host_of, is_first_hop, make_caller, make_facts
+from farm.proxy.reach import SECURE
 from farm.proxy.request import RouteInformation
+from farm.proxy.request import Tokens as RouteTokens
 from farm.sip.address import parse_address
 from farm.sip.grammar import split_commas
 from farm.sip.headers import max_forwards, supported
-from farm.sip.hop import Hop
+from farm.sip.hop import FlowName, Leg
 from farm.sip.message import Header, Request, Response, make_header
+from farm.sip.status import SipError
 from farm.sip.uri import parse_uri
+from farm.sip.via import parse_via
 from farm.transaction.transaction import Flow
 
 DIALOG_FORMING: Final = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY"))
@@ -32,28 +45,31 @@ _EDITED: Final = frozenset(("max-forwards", "route", "max-breadth", "proxy-autho
 _REALM: Final = re.compile(r'(?<![A-Za-z0-9])realm[ \t]*+=[ \t]*+"([^"]*)"', re.IGNORECASE)
 
 
-class Tokens(Protocol):
-    """Makes the values that we must know again."""
-
-    def loop_part(self, parts: list[str]) -> str:
-        """A keyed hash of what decides where a request goes (RFC 5393 §4.2.1)."""
+class Tokens(RouteTokens, Protocol):
+    """Makes the values that we must know again, and knows them."""
 
     def make_branch(self, loop_part: str, onward: str = "") -> str:
         """A branch that no other request has; `onward` is the Via that a response goes to next."""
 
-    def make_route(self, call_id: str, facts: Sequence[str], caller: Hop | None, callee: Hop | None) -> str:
+    def make_route(self, call_id: str, facts: Sequence[str], caller: Leg, callee: Leg) -> str:
         """The user part of our Record-Route in the dialog that a request with that Call-ID opens, with what it is to
-        be known by, and the flows that its sides can only be reached by."""
+        be known by, and how its sides are found."""
+
+    def is_branch(self, branch: str, onward: str) -> bool:
+        """Whether one of us made that branch, for a request whose top Via was `onward`."""
+
+    def make_flow(self, flow: FlowName) -> str:
+        """The user part of a Path that leads over that flow."""
 
 
 class Listeners(Protocol):
-    """Knows what to call the near end of a flow."""
+    """Knows what to call the near end of a flow, and what is so called."""
 
     def sent_by(self, flow: Flow) -> str:
         """Host and port for a Via or Record-Route on that flow."""
 
-    def own_address(self, flow: Flow) -> str:
-        """The same for this node alone, where the farm's name would lead to any."""
+    def is_local(self, host: str, port: int | None) -> bool:
+        """Whether that is an address or name of ours."""
 
 
 class Passage(NamedTuple):
@@ -70,9 +86,13 @@ class Passage(NamedTuple):
 class Forwarder:
     """Makes the copies, for one configuration."""
 
-    def __init__(self, tokens: Tokens, listeners: Listeners, *, record_route: bool, max_forwards: int) -> None:
+    def __init__(
+        self, tokens: Tokens, listeners: Listeners, node: int, *, record_route: bool, max_forwards: int
+    ) -> None:
+        """`node` is the number of this node in the names of flows."""
         self._tokens = tokens
         self._listeners = listeners
+        self._node = node
         self._record_route = record_route
         self._max_forwards = make_header("max-forwards", str(max_forwards))
 
@@ -83,14 +103,11 @@ class Forwarder:
         path: tuple[str, ...],
         breadth: int,
         flow: Flow,
-        callee: Hop | None = None,
-        *,
-        inner: bool = False,
+        callee: Leg = Leg(),  # noqa: B008
     ) -> tuple[Request, str]:
         """The copy of the request that goes to `uri_text` over `flow`, and the branch in its Via.
 
-        `callee` is the flow that the target can only be reached by, None where its URI serves. `inner`: it goes to
-        another node of the farm, which has the flow; then both stay in the dialog's path by their own addresses.
+        `callee` is the flow that the target can only be reached by, if any, and which phone it is.
         """
         request = passage.request
         route = passage.route
@@ -98,18 +115,19 @@ class Forwarder:
         via = request.top_via
         branch = self._tokens.make_branch(passage.loop_part, "" if via is None else via.text)
         headers: list[Header] = [_make_via(flow.transport, sent_by, branch)]
-        if self._record_route and request.method in DIALOG_FORMING and not request.to_tag:
-            where = next_hop_of(route, uri_text, path)
-            headers.extend(self._make_record_routes(passage, where, flow, callee, inner or route.inner))
-        elif request.method == "REGISTER" and "path" in supported(request):
-            token = self._tokens.make_route(request.call_id, (), find_caller(request, contact_host(request)), None)
-            headers.append(make_header("path", _make_route_value(token, flow, sent_by)))
+        target_text = uri_text
         routes = [*path, *route.routes]
         reroute = route.edited or bool(path)
         if routes and not _is_loose(routes[0]):
             routes.append(f"<{uri_text}>")  # step 6: the next hop is a strict router
             uri_text = str(parse_address(routes.pop(0)).uri)
             reroute = True
+        if self._record_route and request.method in DIALOG_FORMING and not request.to_tag:
+            secure = _is_secure(uri_text) or (bool(routes) and _is_secure(str(parse_address(routes[0]).uri)))
+            where = next_hop_of(route, target_text, path)
+            headers.append(self._make_record_route(passage, where, flow, callee, secure))
+        elif request.method == "REGISTER" and "path" in supported(request):
+            headers.append(self._make_path(request, flow, _is_secure(uri_text)))
         if reroute:
             headers.extend([make_header("route", value) for value in routes])
         self._copy_rest(passage, headers, reroute, breadth)
@@ -144,19 +162,71 @@ class Forwarder:
             headers.append(self._max_forwards)
         headers.append(("max-breadth", str(breadth), f"Max-Breadth: {breadth}"))
 
-    def _make_record_routes(
-        self, passage: Passage, where: str, flow: Flow, callee: Hop | None, inner: bool
-    ) -> list[Header]:
-        inbound = passage.inbound
-        name_of = self._listeners.own_address if inner else self._listeners.sent_by
+    def _make_record_route(self, passage: Passage, where: str, flow: Flow, callee: Leg, secure: bool) -> Header:
         request = passage.request
-        contact = contact_host(request)
-        facts = make_facts(request, contact, host_of(parse_uri(where)), flow.hop.host, passage.caller in MEMBERS)
-        token = self._tokens.make_route(request.call_id, facts, find_caller(request, contact), callee)
-        values = [_make_route_value(token, flow, name_of(flow))]
-        if inbound.transport != flow.transport or inbound.local_name != flow.local_name:
-            values.append(_make_route_value(token, inbound, name_of(inbound)))
-        return [("record-route", value, f"Record-Route: {value}") for value in values]
+        contact = first_contact(request)
+        facts = make_facts(
+            request,
+            "" if contact is None else host_of(contact.uri),
+            host_of(parse_uri(where)),
+            flow.hop.host,
+            passage.caller in MEMBERS,
+        )
+        caller = make_caller(request, contact, self._node)
+        token = self._tokens.make_route(request.call_id, facts, caller, callee)
+        value = _make_route_value(token, flow, self._listeners.sent_by(flow), secure)
+        return ("record-route", value, f"Record-Route: {value}")
+
+    def _make_path(self, request: Request, flow: Flow, secure: bool) -> Header:
+        """Of what came through another proxy it has no token: that proxy's Path leads on."""
+        sent_by = self._listeners.sent_by(flow)
+        if not is_first_hop(request):
+            return make_header("path", _make_route_value("", flow, sent_by, secure))
+        contact = first_contact(request)
+        caller = make_caller(request, contact, self._node).flow
+        if caller is None:  # any node reaches the phone where it is
+            caller = FlowName(self._node, request.source._replace(local=""))
+        value = _make_route_value(self._tokens.make_flow(caller), flow, sent_by, secure)
+        if contact is not None and "reg-id" in contact.params and "outbound" in supported(request):
+            value = f"{value[:-1]};ob>"
+        return make_header("path", value)
+
+    def face_caller(self, response: Response, flow: Flow) -> None:
+        """Write our Record-Route in an answer, our Via taken off, for the side that `flow` leads to (§16.7 step 8).
+
+        A request may have come by us more than once. Of our values, the lowest is of the first time, and so many of our
+        Vias are still on the answer as there were times before this one. What cannot be read stays as it is.
+        """
+        with suppress(SipError):
+            self._face_caller(response, flow)
+
+    def _face_caller(self, response: Response, flow: Flow) -> None:
+        values = response.values("record-route")
+        passed = response.values("via")
+        before = 0
+        for text, onward in pairwise(passed):
+            before += self._tokens.is_branch(parse_via(text).branch, onward)
+        for index in chain(self._find_ours(values, by_name=True), self._find_ours(values, by_name=False)):
+            user = parse_address(values[index]).uri.user or ""
+            if self._tokens.open_route(user, response.call_id) is None:
+                continue
+            if before:
+                before -= 1
+                continue
+            secure = values[index].startswith("<sips:") and flow.transport in SECURE
+            value = _make_route_value(user, flow, self._listeners.sent_by(flow), secure)
+            if value != values[index]:
+                values[index] = value
+                _replace_values(response, "record-route", values)
+            return
+
+    def _find_ours(self, values: list[str], *, by_name: bool) -> Iterator[int]:
+        """The places of Record-Routes that may be ours, the lowest first: those that bear a name of this node, or the
+        others, which may be those of a node that is gone."""
+        for index in range(len(values) - 1, -1, -1):
+            uri = parse_address(values[index]).uri
+            if uri.is_sip and uri.user and self._listeners.is_local(uri.host, uri.port) is by_name:
+                yield index
 
 
 def _may_assert(passage: Passage) -> bool:
@@ -168,9 +238,25 @@ def _may_assert(passage: Passage) -> bool:
     return not any(wish.strip() == "id" for wish in wishes)
 
 
-def _make_route_value(token: str, flow: Flow, sent_by: str) -> str:
-    transport = "" if flow.transport == "UDP" else f";transport={flow.transport.lower()}"
-    return f"<sip:{token}@{sent_by}{transport};lr>"
+def _make_route_value(token: str, flow: Flow, sent_by: str, secure: bool) -> str:
+    transport = flow.transport.lower()
+    if transport == "udp" or (secure and transport == "tls"):
+        param = ""
+    else:
+        param = f";transport={transport.removesuffix('s') if transport == 'wss' else transport}"
+    return f"<{'sips' if secure else 'sip'}:{token}{'@' if token else ''}{sent_by}{param};lr>"
+
+
+def _replace_values(response: Response, name: str, values: list[str]) -> None:
+    """Write these values where the first header of that name stands, one line each."""
+    headers = response.headers
+    at = next(index for index, header in enumerate(headers) if header[0] == name)
+    rest = [header for header in headers if header[0] != name]
+    response.headers = [*rest[:at], *[make_header(name, value) for value in values], *rest[at:]]
+
+
+def _is_secure(uri_text: str) -> bool:
+    return uri_text[:5].lower() == "sips:"
 
 
 def next_hop_of(route: RouteInformation, uri_text: str, path: tuple[str, ...]) -> str:
@@ -184,7 +270,7 @@ def next_hop_of(route: RouteInformation, uri_text: str, path: tuple[str, ...]) -
 
 def size_of(request: Request) -> int:
     """About how many bytes the copy will have: the request, our Via and Record-Route (§18.1.1)."""
-    return len(request.body) + sum([len(header[2]) + 2 for header in request.headers]) + len(request.uri_text) + 240
+    return len(request.body) + sum([len(header[2]) + 2 for header in request.headers]) + len(request.uri_text) + 250
 
 
 def strip_via(response: Response) -> None:

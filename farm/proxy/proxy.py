@@ -22,9 +22,10 @@ from farm.proxy.admission import Admission, Caller
 from farm.proxy.context import Means, ResponseContext
 from farm.proxy.domains import Domains
 from farm.proxy.forward import Passage
+from farm.proxy.reach import TargetSet
 from farm.proxy.request import RouteInformation, Tokens, check_loop, check_request, read_route
 from farm.proxy.stateless import Stateless
-from farm.proxy.targets import Target, Targets, TargetSet
+from farm.proxy.targets import Targets
 from farm.sip.headers import max_breadth, require
 from farm.sip.message import Header, Request, Response, make_header, make_response
 from farm.sip.status import SipError
@@ -38,7 +39,7 @@ ALLOWED: Final = (
 _OPTIONS_HEADERS: Final = (
     make_header("allow", ALLOWED),
     make_header("accept", "*/*"),
-    make_header("supported", "path"),
+    make_header("supported", "gruu, outbound, path"),
 )
 
 
@@ -108,10 +109,10 @@ class Proxy:
         """A REGISTER for a domain of ours that no foreign Route sends elsewhere."""
         if self._domains.domain_of(request.uri) is None:
             return False
-        return not request.has("route") or not read_route(request, self._domains, self._tokens).routes
+        return not request.has("route") or not read_route(request, self._domains, self._tokens, self._means.node).routes
 
     def _serve(self, transaction: ServerTransaction, request: Request, now: float) -> None:
-        route = read_route(request, self._domains, self._tokens)
+        route = read_route(request, self._domains, self._tokens, self._means.node)
         uri = route.uri
         if request.method == "OPTIONS" and not uri.user and not route.routes and self._domains.domain_of(uri):
             self._answer_options(transaction, now)
@@ -183,10 +184,8 @@ class Proxy:
         headers = (*_OPTIONS_HEADERS, *self._server_headers)
         transaction.answer_once(make_response(transaction.request, 200, to_tag=tag, headers=headers), now)
 
-    def _send_redirect(
-        self, transaction: ServerTransaction, request: Request, targets: list[Target], now: float
-    ) -> None:
-        contacts = [make_header("contact", f"<{target.uri_text}>;q={target.q / 1000:g}") for target in targets]
+    def _send_redirect(self, transaction: ServerTransaction, request: Request, targets: TargetSet, now: float) -> None:
+        contacts = [make_header("contact", f"<{target.uri_text}>;q={max(target.q, 0) / 1000:g}") for target in targets]
         self._answer(transaction, request, 302, "", contacts, now)
 
     def refuse(self, transaction: ServerTransaction, error: SipError, now: float) -> None:
@@ -259,4 +258,4 @@ class Proxy:
 
     def receive_stray_response(self, response: Response, flow: Flow, now: float) -> None:
         """A response of no transaction of ours."""
-        self._stateless.receive_response(response, now)
+        self._stateless.receive_response(response, flow, now)

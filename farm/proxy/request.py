@@ -2,24 +2,33 @@
 
 `check_request` refuses what must not be forwarded, `check_loop` what has been here before; `read_route` takes away the
 Route values that lead to us, undoes what a strict router did, and says whether one of them proves that the request
-belongs to a dialog we let through. Who may send it is `admission.py`'s question, where it goes `targets.py`'s.
+belongs to a dialog we let through, or names a flow by the token that we gave another registrar (Path, RFC 5626 §5.3).
+Who may send it is `admission.py`'s question, where it goes `targets.py`'s.
+
+Decided: whoever shows a flow token may use it, for a request that opens a dialog. The registrar that we gave it to
+hands it to whom it lets call, and it reaches one phone and nothing else: no domain, no gateway, no further Route.
+Decided: what has the shape of a token and opens to nothing is not followed. Outside a dialog that is 403 (RFC 5626
+§5.3); inside one the request is judged as if it had no token, so that a user of ours whose token is older than our keys
+still ends his call, and a stranger hears 481, which ends it too.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final, Protocol
 
-from farm.proxy.dialog import RouteToken, find_side, flow_from, may_go_to
+from farm.proxy.dialog import Passport, RouteToken, find_side, flow_from, may_go_to
 from farm.proxy.domains import Domains
 from farm.sip.address import parse_address
 from farm.sip.headers import max_forwards, proxy_require
-from farm.sip.hop import Hop
+from farm.sip.hop import FlowName
 from farm.sip.message import Request
 from farm.sip.status import SipError
 from farm.sip.uri import Uri, parse_uri
 
 SCHEMES: Final = frozenset(("sip", "sips", "tel"))
 SUPPORTED: Final[frozenset[str]] = frozenset()  # option tags that this proxy understands in Proxy-Require
+_TOKEN_SHAPE: Final = re.compile(r"[A-Za-z0-9_\-]{38,}")  # no user of a phone is so long and without a dot
 
 
 class Tokens(Protocol):
@@ -31,9 +40,8 @@ class Tokens(Protocol):
     def open_route(self, user: str, call_id: str) -> RouteToken | None:
         """What we put into a Record-Route of the dialog with that Call-ID, None when `user` is not ours."""
 
-    def open_onward(self, user: str, uri_text: str) -> Hop | None:
-        """The flow of ours over which another node of the farm wants a request for that URI sent, None when `user` is
-        no such order."""
+    def open_flow(self, user: str) -> FlowName | None:
+        """The flow that we put into a Path, None when `user` is not ours."""
 
 
 class RouteInformation:
@@ -41,11 +49,12 @@ class RouteInformation:
 
     `uri` and `uri_text` are the Request-URI after §16.4, `routes` the Route values that remain; `edited` says whether
     they differ from what came. `proven` says whether the request belongs to a dialog that we let through and goes where
-    that dialog may (`dialog.py`); `flow` is the one that our Route brought back for the other side, None where the
-    Request-URI is enough.
+    that dialog may (`dialog.py`), or brings a flow token of ours; `flow` is the one that our Route brought back, None
+    where the Request-URI is enough; `passport` is what its dialog's token says besides, None outside a dialog.
+    `unproven`: a Route of ours inside a dialog has a token that opens to nothing.
     """
 
-    __slots__ = ("edited", "flow", "inner", "proven", "routes", "uri", "uri_text")
+    __slots__ = ("edited", "flow", "passport", "proven", "routes", "unproven", "uri", "uri_text")
 
     def __init__(self, uri: Uri, uri_text: str, routes: list[str], edited: bool) -> None:
         self.uri = uri
@@ -53,8 +62,9 @@ class RouteInformation:
         self.routes = routes
         self.edited = edited
         self.proven = False
-        self.flow: Hop | None = None
-        self.inner = False  # another node of the farm sent it here, for the sake of that flow
+        self.unproven = False
+        self.flow: FlowName | None = None
+        self.passport: Passport | None = None
 
 
 def check_request(request: Request) -> None:
@@ -79,14 +89,14 @@ def check_loop(request: Request, tokens: Tokens) -> str:
     return loop_part
 
 
-def read_route(request: Request, domains: Domains, tokens: Tokens) -> RouteInformation:
-    """§16.4: route information preprocessing."""
+def read_route(request: Request, domains: Domains, tokens: Tokens, node: int) -> RouteInformation:
+    """§16.4: route information preprocessing, on the node of that number. Raises SipError 403 for a token that opens
+    to nothing on a request that is in no dialog."""
     uri = request.uri
     uri_text = request.uri_text
     routes = request.values("route")
     edited = False
     token: RouteToken | None = None
-    onward_flow: Hop | None = None
     if "lr" in uri.params and uri.user and routes:
         token = tokens.open_route(uri.user, request.call_id)
         if token is not None:
@@ -98,28 +108,60 @@ def read_route(request: Request, domains: Domains, tokens: Tokens) -> RouteInfor
     if maddr and domains.serves(maddr, uri.port):
         uri = _without_maddr(uri)
         uri_text = str(uri)
+    user = ""
+    flow: FlowName | None = None
     while routes:
         first = parse_address(routes[0]).uri
-        if not domains.is_route_to_us(first):
+        opened = False
+        if first.user and token is None and flow is None:
+            # What opens a dialog is no part of one, whatever Route it brings.
+            if request.to_tag:
+                token = tokens.open_route(first.user, request.call_id)
+            else:
+                flow = tokens.open_flow(first.user)
+            opened = token is not None or flow is not None
+        if not opened and not domains.is_route_to_us(first):  # the address may be another node's, the token is ours
             break
         del routes[0]
         edited = True
-        if first.user and token is None:
-            token = tokens.open_route(first.user, request.call_id)
-            onward_flow = onward_flow or tokens.open_onward(first.user, uri_text)
+        user = user or first.user or ""
     route = RouteInformation(uri, uri_text, routes, edited)
-    # What opens a dialog is no part of one, whatever Route it brings.
-    side = find_side(token, request) if token is not None and request.to_tag else None
-    if token is not None and side is not None:
-        if not routes:
-            route.flow = flow_from(token, side)
-        onward = parse_address(routes[0]).uri if routes else uri
-        route.proven = route.flow is not None or may_go_to(token, side, request, onward)
-    elif onward_flow is not None:
-        route.flow = onward_flow  # the node that sealed this has let it through
-        route.inner = True
-        route.proven = True
+    if request.to_tag:
+        if token is not None:
+            _follow_dialog(route, token, request, node)
+        else:
+            route.unproven = _TOKEN_SHAPE.fullmatch(user) is not None
+    elif flow is not None:
+        # RFC 5626 §5.3: towards the phone, unless it comes from there.
+        if not routes and not _came_by(flow, request, node):
+            route.flow = flow
+            route.proven = True
+    elif _TOKEN_SHAPE.fullmatch(user) is not None and tokens.open_route(user, request.call_id) is None:
+        raise SipError(403, "Flow Token Refused", reason="token-refused")
     return route
+
+
+def _came_by(flow: FlowName, request: Request, node: int) -> bool:
+    source = request.source
+    if flow.hop.local:
+        return flow.node == node and flow.hop.short == source.short
+    return flow.hop.remote == source.remote
+
+
+def _follow_dialog(route: RouteInformation, token: RouteToken, request: Request, node: int) -> None:
+    """Where the token of its dialog leads a request, and whether the request is one of that dialog."""
+    side = find_side(token, request)
+    if side is None:
+        return
+    routes = route.routes
+    if not routes:
+        route.flow = flow_from(token, side)
+        if route.flow is not None:
+            route.passport = Passport(token, side, request, node)
+            route.proven = True
+            return
+    onward = parse_address(routes[0]).uri if routes else route.uri
+    route.proven = may_go_to(token, side, request, onward, node)
 
 
 def _without_maddr(uri: Uri) -> Uri:

@@ -4,38 +4,63 @@ An ACK takes the same steps as a request, validation, route, admission, targets,
 is. Nobody can be told that it failed, so what may not go on is dropped and counted.
 
 A response that matches no transaction of this element goes to the next Via only if its branch carries our MAC over
-that Via, and only as the 2xx of an INVITE: others are of no use to a client that has given up (RFC 4320 §4.2).
+that Via, and only as the 2xx of an INVITE: others are of no use to a client that has given up (RFC 4320 §4.2). Where
+the node that sent the INVITE is dead, its provisional and failing answers go on too: the caller still waits.
 
 Decided: RFC 6026 §7.3 would have such a 2xx dropped too. It goes on here, because a node that restarted, or another one
 that its peer reached instead, must not cut the answer to a call; the MAC keeps strangers from using us as a
 reflector, which is the reason the RFC gives.
+Decided: a dead node's INVITE that failed is told to the caller as §16.11 has it, who would hear it ring for minutes, at
+the price of a fork whose first phone refuses: nothing in the answer tells the one from the other. We send the ACK that
+the node would have sent: the caller's cannot get there, since its branch derives from no request (§16.11), and the
+phone would repeat its answer for 32 s. A CANCEL finds its INVITE no more and is answered 481.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from enum import Enum
 from typing import Protocol
 
 from farm.proxy.admission import Admission, Caller
 from farm.proxy.context import Means
 from farm.proxy.domains import Domains
 from farm.proxy.forward import Passage, next_hop_of, size_of, strip_via
+from farm.proxy.reach import Target, TargetSet, find_way
 from farm.proxy.request import Tokens, check_loop, check_request, read_route
-from farm.proxy.targets import Target, Targets, TargetSet
+from farm.proxy.targets import Targets
 from farm.sip.hop import Hop
 from farm.sip.message import Request, Response
 from farm.sip.status import SipError
 from farm.sip.uri import parse_uri
 from farm.sip.via import Via, parse_via
+from farm.transaction.hop_by_hop import make_orphan_ack
 from farm.transaction.transaction import Flow
 
 
-def hop_of_response(via: Via) -> Hop | None:
-    """Where a response goes by what we noted in its Via when the request came (§18.2.2, RFC 3581); None: nothing."""
+class Whose(Enum):
+    """Whose a response is that no transaction here takes."""
+
+    OURS = "ours"  # or was, once
+    ANOTHERS = "another's"  # a live node's, and it has it now
+    NOBODYS = "nobody's"  # the node that sent the request is gone
+
+
+def hop_of_response(via: Via, whose: Whose) -> Hop | None:
+    """Where a response goes by what was noted in its Via when the request came (§18.2.2, RFC 3581); None: nothing. A
+    connection to a dead node is gone, and `rport` was its port: the client listens at its sent-by, if anywhere."""
     if via.received is None and not via.rport:
         return None
     default = 5061 if via.transport in ("TLS", "WSS") else 5060
-    return Hop(via.transport, via.received or via.host, via.rport or via.port or default)
+    rport = None if whose is Whose.NOBODYS and via.transport != "UDP" else via.rport
+    return Hop(via.transport, via.received or via.host, rport or via.port or default)
+
+
+class Owners(Protocol):
+    """The nodes of the farm, as those who have transactions."""
+
+    def take_stray(self, response: Response, branch: str, flow: Flow) -> Whose:
+        """Whose a response with that branch on top is, which came over `flow`. Another node's has gone there."""
 
 
 class BranchProof(Tokens, Protocol):
@@ -55,9 +80,11 @@ class Stateless:
         tokens: BranchProof,
         admission: Admission,
         targets: Targets,
+        owners: Owners,
         *,
         max_breadth: int,
     ) -> None:
+        self._owners = owners
         self._means = means
         self._domains = domains
         self._tokens = tokens
@@ -69,7 +96,7 @@ class Stateless:
     def receive_ack(self, request: Request, flow: Flow, now: float) -> None:
         """Forward an ACK, or drop it."""
         try:
-            route = read_route(request, self._domains, self._tokens)
+            route = read_route(request, self._domains, self._tokens, self._means.node)
             if not route.uri.user and not route.routes and self._domains.domain_of(route.uri):
                 return  # of an answer that this element gave itself
             check_request(request)
@@ -94,8 +121,10 @@ class Stateless:
             self._drop_ack(passage.request, error.reason, self._means.clock())
 
     def _forward(self, passage: Passage, target: Target, now: float) -> None:
-        if target.hop is not None:
-            self._send(passage, target, [target.hop])
+        if target.flow is not None:
+            flow = find_way(self._means.flows, target.flow, secure=target.uri_text[:5].lower() == "sips:")
+            if flow is None or not self._send_over(passage, target, flow):
+                self._look_again(passage, target, now)
             return
         where = target.next_hops[0][0] if target.next_hops else ""
         uri = parse_uri(where or next_hop_of(passage.route, target.uri_text, target.path))
@@ -115,29 +144,48 @@ class Stateless:
     def _send(self, passage: Passage, target: Target, hops: list[Hop]) -> None:
         if not hops:
             raise SipError(503, reason="unresolvable")
-        flow = self._means.flows.flow_to(hops[0])
+        if not self._send_over(passage, target, self._means.flows.flow_to(hops[0])):
+            raise SipError(target.lost, reason="not-sent")
+
+    def _send_over(self, passage: Passage, target: Target, flow: Flow) -> bool:
         forwarder = self._means.forwarder
         copy, _branch = forwarder.make_copy(passage, target.uri_text, target.path, self._max_breadth, flow)
-        if not flow.send(copy.write()):
-            self._drop_ack(passage.request, "not-sent", self._means.clock())
+        return flow.send(copy.write())
+
+    def _look_again(self, passage: Passage, target: Target, now: float) -> None:
+        """The dialog's flow is gone, or the way to it is: the phone may be elsewhere by now."""
+        if target.again is None:
+            raise SipError(target.lost, reason="not-sent")
+        found = target.again(now)
+        if isinstance(found, list):
+            self._forward(passage, found[0], now)
+        else:
+            self._means.spawn(self._forward_later(passage, found))
 
     def _drop_ack(self, request: Request, reason: str, now: float) -> None:
         self._rejections.note(reason, now, source=request.source.host, method="ACK")
 
-    def receive_response(self, response: Response, now: float) -> None:
+    def receive_response(self, response: Response, flow: Flow, now: float) -> None:
         """Forward a response that no transaction takes, or drop it."""
         via = response.top_via
+        whose = Whose.OURS if via is None else self._owners.take_stray(response, via.branch, flow)
+        if whose is Whose.ANOTHERS:
+            return
         strip_via(response)
         following = response.find("via")
         if via is None or following is None or not self._tokens.is_branch(via.branch, following):
             self._drop_response(response, "stray-response", now)
             return
-        if response.cseq_method != "INVITE" or not 200 <= response.status < 300:
+        status = response.status
+        wanted = status > 100 if whose is Whose.NOBODYS else 200 <= status < 300
+        if response.cseq_method != "INVITE" or not wanted:
             self._drop_response(response, "late-response", now)
             return
+        if status >= 300:
+            flow.send(make_orphan_ack(response, via).write())
         try:
             onward = parse_via(following)
-            hop = hop_of_response(onward)
+            hop = hop_of_response(onward, whose)
             found = [hop] if hop is not None else self._means.next_hops.locate_response(onward, now)
         except SipError:
             self._drop_response(response, "stray-response", now)
@@ -152,8 +200,12 @@ class Stateless:
         self._send_response(response, hops, self._means.clock())
 
     def _send_response(self, response: Response, hops: list[Hop], now: float) -> None:
-        if not hops or not self._means.flows.flow_to(hops[0]).send(response.write()):
-            self._drop_response(response, "stray-response", now)
+        if hops:
+            flow = self._means.flows.flow_to(hops[0])
+            self._means.forwarder.face_caller(response, flow)
+            if flow.send(response.write()):
+                return
+        self._drop_response(response, "stray-response", now)
 
     def _drop_response(self, response: Response, reason: str, now: float) -> None:
         self._rejections.note(reason, now, source=response.source.host, method=response.cseq_method)

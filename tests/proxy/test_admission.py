@@ -40,6 +40,23 @@ def make_admission(check: Check, *, open_farm: bool = False) -> Admission:
     return Admission(DOMAINS, check, open_farm=open_farm, trusted=("10.0.0.0/8", "2001:db8::/32"))
 
 
+def test_who_has_proved_a_trusted_domain_is_trusted_and_who_has_proved_another_is_not() -> None:
+    proved = {"tls:a#1": ("peer.example", "example.org"), "tls:a#2": ("example.org",), "tls:a#3": ()}
+    admission = Admission(
+        DOMAINS,
+        Check(CHALLENGE),
+        open_farm=False,
+        trusted=(),
+        trusted_domains=("Peer.Example",),
+        domains_of=lambda hop: proved[hop.local],
+    )
+    for name in proved:
+        request = request_from(FOREIGN, OUTSIDE)
+        request.source = Hop("TLS", OUTSIDE, 5061, name)
+        expected = Caller.TRUSTED if name == "tls:a#1" else Caller.STRANGER
+        assert admission.admit(request, make_route(), 0.0) is expected
+
+
 def make_route(proven: bool = False) -> RouteInformation:
     route = RouteInformation(parse_uri("sip:bob@example.com"), "sip:bob@example.com", [], proven)
     route.proven = proven

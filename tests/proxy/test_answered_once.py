@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from farm.proxy.targets import Contact
+from farm.proxy.reach import Contact
 from tests.support.element import Bound, Element
 from tests.support.messages import make_request
 from tests.support.recorders import Promise

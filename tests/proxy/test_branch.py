@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from farm.sip.hop import Hop
+from farm.sip.hop import FlowName, Hop
 from farm.sip.message import Request
 from farm.sip.status import SipError
 from tests.support.counts import read
-from tests.support.element import CALL_ID, Bound, Element, without_via
+from tests.support.element import CALL_ID, NODE, Bound, Element, without_via
 from tests.support.messages import make_request
 from tests.support.recorders import Promise
 
@@ -221,7 +221,7 @@ def test_a_phone_that_refuses_over_its_connection_is_not_rung_a_second_time(elem
     assert read(element.script.metrics.sip_failovers.child("status-503")) == 0
 
 
-def callee_of(element: Element, request: Request) -> Hop | None:
+def callee_of(element: Element, request: Request) -> FlowName | None:
     """The flow that the Record-Route of a copy keeps for requests to its callee."""
     token = element.tokens.open_route((request.find("record-route") or "")[5:].partition("@")[0], CALL_ID)
     assert token is not None
@@ -231,7 +231,8 @@ def callee_of(element: Element, request: Request) -> Hop | None:
 def test_a_dialog_keeps_the_flow_that_its_callee_was_reached_by(element: Element) -> None:
     element.bind(BOB, Bound("sip:bob@10.0.0.7", received=PHONE))
     element.inject(make_request())
-    assert callee_of(element, element.script.expect_request("bob by TCP: INVITE sip:bob@10.0.0.7")) == PHONE
+    found = callee_of(element, element.script.expect_request("bob by TCP: INVITE sip:bob@10.0.0.7"))
+    assert found == FlowName(NODE, PHONE.short)
 
 
 def test_a_dialog_with_a_phone_that_was_reached_where_its_contact_says_keeps_no_flow(element: Element) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farm.proxy.context import group_targets
-from farm.proxy.targets import Target
+from farm.proxy.reach import Target
 from farm.sip.message import Request, make_header
 from tests.support.counts import read, read_sample
 from tests.support.element import Bound, Element

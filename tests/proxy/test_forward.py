@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,17 +11,17 @@ from farm.frontend.token import RouteToken
 from farm.proxy.admission import Caller
 from farm.proxy.forward import Forwarder, Passage, next_hop_of, size_of, strip_via
 from farm.proxy.request import read_route
-from farm.sip.hop import Hop
+from farm.sip.hop import FlowName, Hop, Leg
 from farm.sip.message import Request, Response
 from farm.sip.parser import parse
-from tests.support.element import CALL_ID, Element, without_via
+from tests.support.element import CALL_ID, NODE, OTHER_NODE, Element, without_via
 from tests.support.messages import LIMITS, SDP, make_reply, make_request
 from tests.support.recorders import RecordedFlow
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "rfc4475"
 TARGET = "sip:bob@192.0.2.201"
 IN_DIALOG = "Bob <sip:bob@example.com>;tag=8321234356"
-BOB_FLOW = Hop("TCP", "198.51.100.10", 20001, "tcp:192.0.2.1:5060")
+BOB_FLOW = FlowName(OTHER_NODE, Hop("TCP", "198.51.100.10", 20001, "tcp:192.0.2.2:5060#7a"))
 
 
 @pytest.fixture
@@ -40,13 +41,13 @@ def forward(
     forwarder: Forwarder | None = None,
     target: str = TARGET,
     caller: Caller = Caller.OURS,
-    callee: Hop | None = None,
+    callee: FlowName | None = None,
 ) -> Request:
     request.source = (inbound or element.alice).hop
-    route = read_route(request, element.domains, element.tokens)
+    route = read_route(request, element.domains, element.tokens, NODE)
     passage = Passage(request, route, inbound or element.alice, "l" * 12, realm, caller)
     out = out or element.flow_to(Hop("UDP", "192.0.2.201", 5060))
-    copy, branch = (forwarder or element.forwarder).make_copy(passage, target, path, breadth, out, callee)
+    copy, branch = (forwarder or element.forwarder).make_copy(passage, target, path, breadth, out, Leg(callee))
     assert branch in (copy.find("via") or "")
     parsed = parse(copy.write(), LIMITS)
     assert isinstance(parsed, Request)
@@ -159,29 +160,135 @@ def test_ours_stands_before_those_of_earlier_proxies(element: Element) -> None:
     assert record_routes(copy)[1:] == ["<sip:p1.foreign.example;lr>"]
 
 
-def test_a_change_of_transport_is_recorded_on_both_sides(element: Element) -> None:
-    """RFC 5658 §5: the callee sees the TCP side first, the caller, who reads the list backwards, the UDP side."""
-    out = element.flow_to(Hop("TCP", "192.0.2.201", 5060))
-    recorded = record_routes(forward(element, make_request(), out=out))
-    assert [without_token(value) for value in recorded] == [
-        "<sip:TOKEN@192.0.2.1;transport=tcp;lr>",
-        "<sip:TOKEN@192.0.2.1;lr>",
-    ]
-    assert len({value.partition("@")[0] for value in recorded}) == 1, "one token, whichever comes back"
+@pytest.mark.parametrize(
+    ("transport", "expected"),
+    [
+        ("UDP", "<sip:TOKEN@192.0.2.1;lr>"),
+        ("TCP", "<sip:TOKEN@192.0.2.1;transport=tcp;lr>"),
+        ("TLS", "<sip:TOKEN@192.0.2.1:5061;transport=tls;lr>"),
+        ("WS", "<sip:TOKEN@192.0.2.1:80;transport=ws;lr>"),
+        ("WSS", "<sip:TOKEN@192.0.2.1:443;transport=ws;lr>"),
+    ],
+)
+def test_one_value_is_for_the_side_that_it_goes_to(element: Element, transport: str, expected: str) -> None:
+    out = element.flow_to(Hop(transport, "192.0.2.201", 5060))
+    (recorded,) = record_routes(forward(element, make_request(), out=out))
+    assert without_token(recorded) == expected
 
 
-def test_a_change_of_listener_is_recorded_on_both_sides(element: Element) -> None:
+def test_a_change_of_listener_shows_each_side_the_one_it_sees(element: Element) -> None:
     out = RecordedFlow(element.script.record, "inside", Hop("UDP", "10.0.0.5", 5060), local_name="udp:10.0.0.1:5060")
     copy = forward(element, make_request(), out=out)
-    recorded = [without_token(value) for value in record_routes(copy)]
-    assert recorded == ["<sip:TOKEN@10.0.0.1;lr>", "<sip:TOKEN@192.0.2.1;lr>"]
+    (recorded,) = record_routes(copy)
+    assert without_token(recorded) == "<sip:TOKEN@10.0.0.1;lr>"
     assert (copy.find("via") or "").startswith("SIP/2.0/UDP 10.0.0.1;")
+    answer = make_reply(via=["SIP/2.0/UDP 192.0.2.101"], headers=[f"Record-Route: {recorded}"])
+    element.forwarder.face_caller(answer, element.alice)
+    assert answer.all("record-route") == [recorded.replace("10.0.0.1", "192.0.2.1")]
+
+
+@pytest.mark.parametrize(
+    ("target", "routes", "scheme"),
+    [
+        ("sips:bob@192.0.2.201", [], "sips"),
+        ("sip:bob@192.0.2.201", [], "sip"),
+        ("sip:bob@192.0.2.201", ["<sips:p1.foreign.example;lr>"], "sips"),
+        ("sip:bob@192.0.2.201", ["<sip:p1.foreign.example;lr>", "<sips:p2.foreign.example;lr>"], "sip"),
+        ("sip:bob@192.0.2.201", ["<sips:strict.foreign.example>"], "sips"),
+    ],
+)
+def test_who_goes_on_securely_is_record_routed_securely(
+    element: Element, target: str, routes: list[str], scheme: str
+) -> None:
+    """§16.6 step 4: when Request-URI or topmost Route are sips."""
+    out = element.flow_to(Hop("TLS", "192.0.2.201", 5061))
+    request = make_request(uri="sips:bob@example.com", headers=[f"Route: {route}" for route in routes])
+    (recorded,) = record_routes(forward(element, request, out=out, target=target))
+    assert recorded.startswith(f"<{scheme}:")
+    assert recorded.endswith("@192.0.2.1:5061;lr>" if scheme == "sips" else ";transport=tls;lr>")
+
+
+# Answers, for the caller's side (§16.7 step 8)
+
+
+def answer_with(*recorded: str, via: Sequence[str] = ("SIP/2.0/UDP 192.0.2.101;branch=z9hG4bK1",)) -> Response:
+    return make_reply(via=list(via), headers=[f"Record-Route: {value}" for value in recorded])
+
+
+def test_an_answer_shows_the_caller_his_own_side(element: Element) -> None:
+    out = element.flow_to(Hop("TCP", "192.0.2.201", 5060))
+    (ours,) = record_routes(forward(element, make_request(), out=out))
+    answer = answer_with("<sip:p2.foreign.example;lr>", ours, "<sip:p1.foreign.example;lr>")
+    element.forwarder.face_caller(answer, element.alice)
+    rewritten = ours.replace(";transport=tcp", "")
+    assert answer.all("record-route") == ["<sip:p2.foreign.example;lr>", rewritten, "<sip:p1.foreign.example;lr>"]
+    element.forwarder.face_caller(answer, element.alice)
+    assert answer.all("record-route")[1] == rewritten, "and the same again"
+
+
+def test_values_in_one_line_are_found_and_stay_in_order(element: Element) -> None:
+    out = element.flow_to(Hop("TCP", "192.0.2.201", 5060))
+    (ours,) = record_routes(forward(element, make_request(), out=out))
+    answer = answer_with(f"<sip:p2.foreign.example;lr>, {ours},<sip:p1.foreign.example;lr>")
+    before = [header for header in answer.headers if header[0] != "record-route"]
+    element.forwarder.face_caller(answer, element.alice)
+    expected = ["<sip:p2.foreign.example;lr>", ours.replace(";transport=tcp", ""), "<sip:p1.foreign.example;lr>"]
+    assert answer.all("record-route") == expected
+    assert [header for header in answer.headers if header[0] != "record-route"] == before
+
+
+def test_a_call_that_came_by_us_twice_is_shown_each_side_by_its_own_passage(element: Element) -> None:
+    out = element.flow_to(Hop("TCP", "192.0.2.201", 5060))
+    first = forward(element, make_request(), out=out)
+    (lower,) = record_routes(first)
+    (upper,) = record_routes(forward(element, make_request(), out=out))
+    again = answer_with(upper, lower, via=first.all("via"))
+    element.forwarder.face_caller(again, element.alice)
+    assert again.all("record-route") == [upper.replace(";transport=tcp", ""), lower], "the second time"
+    element.forwarder.face_caller(last := answer_with(upper, lower), element.alice)
+    assert last.all("record-route") == [upper, lower.replace(";transport=tcp", "")], "the first time"
+
+
+def test_a_value_of_a_node_that_is_gone_is_known_by_its_token(element: Element) -> None:
+    out = element.flow_to(Hop("TCP", "192.0.2.201", 5060))
+    (ours,) = record_routes(forward(element, make_request(), out=out))
+    answer = answer_with(ours.replace("@192.0.2.1", "@192.0.2.77"))
+    element.forwarder.face_caller(answer, element.alice)
+    assert answer.all("record-route") == [ours.replace(";transport=tcp", "")]
+
+
+def test_a_secure_value_is_not_shown_to_a_side_that_is_not(element: Element) -> None:
+    out = element.flow_to(Hop("TLS", "192.0.2.201", 5061))
+    (ours,) = record_routes(forward(element, make_request(), out=out, target="sips:bob@192.0.2.201"))
+    token = ours.partition(":")[2].partition("@")[0]
+    for flow, expected in (
+        (element.alice, f"<sip:{token}@192.0.2.1;lr>"),
+        (element.flow_to(Hop("WSS", "192.0.2.101", 9)), f"<sips:{token}@192.0.2.1:443;transport=ws;lr>"),
+    ):
+        element.forwarder.face_caller(answer := answer_with(ours), flow)
+        assert answer.all("record-route") == [expected]
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        "<sip:p1.foreign.example;lr>",
+        "<sip:192.0.2.1;transport=tcp;lr>",
+        "<tel:+1>",
+        "<broken",
+        f"<sip:{'A' * 60}@192.0.2.1>",
+    ],
+)
+def test_what_is_not_ours_in_an_answer_stays(element: Element, recorded: str) -> None:
+    answer = answer_with(recorded)
+    element.forwarder.face_caller(answer, element.alice)
+    assert answer.all("record-route") == [recorded]
 
 
 def test_our_record_route_brings_the_dialog_s_requests_back_as_proven(element: Element) -> None:
     recorded = record_routes(forward(element, make_request()))
     bye = make_request("BYE", TARGET, to=IN_DIALOG, headers=[f"Route: {recorded[0]}"])
-    route = read_route(bye, element.domains, element.tokens)
+    route = read_route(bye, element.domains, element.tokens, NODE)
     assert (route.proven, route.routes) == (True, [])
 
 
@@ -198,14 +305,15 @@ def test_our_record_route_brings_the_dialog_s_requests_back_as_proven(element: E
     ],
 )
 def test_our_record_route_keeps_the_flows_that_the_sides_can_only_be_reached_by(
-    element: Element, source: Hop, contact: str | None, callee: Hop | None
+    element: Element, source: Hop, contact: str | None, callee: FlowName | None
 ) -> None:
     readable = contact is not None and contact.endswith(">")
-    caller = source if readable and source.port != 5060 else None
+    caller = FlowName(NODE, source.short) if readable and source.port != 5060 else None
     request = make_request(contact=contact)
     (recorded, *_) = record_routes(forward(element, request, inbound=element.flow_to(source), callee=callee))
     token = open_token(element, recorded)
-    assert (token.caller, token.callee) == (caller, callee)
+    assert token.caller == caller
+    assert token.callee == (None if callee is None else FlowName(OTHER_NODE, callee.hop.short))
 
 
 def test_a_caller_behind_another_proxy_is_that_proxy_s_to_reach(element: Element) -> None:
@@ -215,16 +323,44 @@ def test_a_caller_behind_another_proxy_is_that_proxy_s_to_reach(element: Element
     assert open_token(element, record_routes(copy)[0]).caller is None
 
 
+def open_path(element: Element, value: str) -> FlowName | None:
+    return element.tokens.open_flow(value.removeprefix("<sip:").partition("@")[0])
+
+
 def test_a_register_for_another_domain_gets_our_path_when_its_sender_knows_path(element: Element) -> None:
     """RFC 3327 §5.1; by it the phone is reached through its flow."""
-    source = Hop("TCP", "192.0.2.101", 40000, "tcp:192.0.2.1:5060")
+    source = Hop("TCP", "192.0.2.101", 40000, "tcp:192.0.2.1:5060#7a")
     for supported in ("Supported: path", "Supported: gruu, PATH", "k: path"):
         headers = [supported, "Path: <sip:edge.example;lr>"]
         request = make_request("REGISTER", "sip:foreign.example", headers=headers)
         copy = forward(element, request, inbound=element.flow_to(source))
         ours, theirs = copy.all("path")
         assert (without_token(ours), theirs) == ("<sip:TOKEN@192.0.2.1;lr>", "<sip:edge.example;lr>")
-        assert (open_token(element, ours).caller, record_routes(copy)) == (source, [])
+        assert (open_path(element, ours), record_routes(copy)) == (FlowName(NODE, source.short), [])
+
+
+def test_a_path_says_that_outbound_is_done_where_the_phone_asks_and_we_are_its_first_hop(element: Element) -> None:
+    """RFC 5626 §5.1: the first node MUST write "ob", any other MUST NOT."""
+    contact = '<sip:alice@192.0.2.101>;reg-id=1;+sip.instance="<urn:uuid:1>"'
+    first = ["SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK1"]
+    for supported, sent, via, expected in (
+        ("path, outbound", contact, first, "<sip:TOKEN@192.0.2.1;lr;ob>"),
+        ("path", contact, first, "<sip:TOKEN@192.0.2.1;lr>"),
+        ("path, outbound", "<sip:alice@192.0.2.101>", first, "<sip:TOKEN@192.0.2.1;lr>"),
+    ):
+        request = make_request(
+            "REGISTER", "sip:foreign.example", headers=[f"Supported: {supported}"], contact=sent, via=via
+        )
+        assert without_token(forward(element, request).find("path") or "") == expected
+    request = make_request(
+        "REGISTER", "sip:foreign.example", headers=["Supported: path, outbound"], contact=contact, via=[*first, *first]
+    )
+    assert forward(element, request).all("path") == ["<sip:192.0.2.1;lr>"], "it is the other proxy's to reach"
+
+
+def test_a_path_of_a_phone_that_can_be_reached_where_it_is_needs_no_node(element: Element) -> None:
+    copy = forward(element, make_request("REGISTER", "sip:foreign.example", headers=["Supported: path"]))
+    assert open_path(element, copy.find("path") or "") == FlowName(NODE, Hop("UDP", "192.0.2.101", 5060))
 
 
 def test_a_register_of_a_phone_that_knows_no_path_goes_on_without(element: Element) -> None:
@@ -353,7 +489,7 @@ def test_the_next_hop_is_the_first_route_or_else_the_target(
     element: Element, routes: list[str], path: tuple[str, ...], expected: str
 ) -> None:
     request = make_request(headers=[f"Route: {value}" for value in routes])
-    assert next_hop_of(read_route(request, element.domains, element.tokens), TARGET, path) == expected
+    assert next_hop_of(read_route(request, element.domains, element.tokens, NODE), TARGET, path) == expected
 
 
 def test_an_answer_that_came_over_a_torturous_path_loses_our_via_alone() -> None:
@@ -395,7 +531,7 @@ def test_the_via_that_a_copy_has_more_is_gone_from_its_answer(element: Element) 
 
 @pytest.mark.parametrize("body", [b"", SDP, b"x" * 3000])
 def test_the_size_told_to_the_locator_is_never_too_small(element: Element, body: bytes) -> None:
-    """§18.1.1: 1300 bytes are those of what leaves; with two Record-Routes it may be somewhat more than we say."""
+    """§18.1.1: 1300 bytes are those of what leaves; flows in the Record-Route make it somewhat more than we say."""
     request = make_request(body=body)
     actual = len(forward(element, request).write())
     assert actual <= size_of(request) <= actual + 120
@@ -404,7 +540,7 @@ def test_the_size_told_to_the_locator_is_never_too_small(element: Element, body:
 def test_flows_in_the_record_route_take_no_more_than_what_1300_leaves_of_1500(element: Element) -> None:
     """§18.1.1: who is behind a NAT is not known when the size is told."""
     alice = element.flow_to(Hop("UDP", "198.51.100.109", 20000, "udp:192.0.2.1:5060"))
-    bob = Hop("UDP", "198.51.100.110", 20001, "udp:192.0.2.1:5060")
+    bob = FlowName(NODE, Hop("UDP", "198.51.100.110", 20001, "udp:192.0.2.1:5060"))
     request = make_request(body=SDP, headers=["Max-Breadth: 60"])
     actual = len(forward(element, request, inbound=alice, callee=bob).write())
     assert actual <= size_of(request) + 100

@@ -9,32 +9,40 @@ import pytest
 from farm.frontend.token import Tokens
 from farm.proxy.domains import Domains
 from farm.proxy.request import RouteInformation, check_loop, check_request, read_route
-from farm.sip.hop import Hop
+from farm.sip.hop import FlowName, Hop, Leg
 from farm.sip.message import Request
 from farm.sip.status import SipError
-from tests.support.element import ALICE_TAG, CALL_ID, SECRET, Addresses, make_dialog_facts
+from tests.support.element import (
+    ALICE_TAG,
+    CALL_ID,
+    NODE,
+    OTHER_NODE,
+    Addresses,
+    make_dialog_facts,
+    make_tokens,
+)
 from tests.support.messages import make_request
 
 DOMAINS = Domains(["example.com"], Addresses())
 ALICE = f"Alice <sip:alice@example.com>;tag={ALICE_TAG}"
 IN_DIALOG = "Bob <sip:bob@example.com>;tag=8321234356"
-ALICE_FLOW = Hop("UDP", "198.51.100.9", 20000, "udp:192.0.2.1:5060")
-BOB_FLOW = Hop("TCP", "198.51.100.10", 20001, "tcp:192.0.2.1:5060")
+ALICE_FLOW = FlowName(NODE, Hop("UDP", "198.51.100.9", 20000, "udp:192.0.2.1:5060").short)
+BOB_FLOW = FlowName(OTHER_NODE, Hop("TCP", "198.51.100.10", 20001, "tcp:192.0.2.2:5060#7a").short)
 
 
 @pytest.fixture
 def tokens() -> Tokens:
-    return Tokens(SECRET, random.Random(7))
+    return make_tokens()
 
 
 def read(request: Request, tokens: Tokens, source: str = "203.0.113.7") -> RouteInformation:
     request.source = Hop("UDP", source, 5060)
-    return read_route(request, DOMAINS, tokens)
+    return read_route(request, DOMAINS, tokens, NODE)
 
 
 def make_route(tokens: Tokens, call_id: str = CALL_ID) -> str:
     """The user of our Record-Route in the dialog that alice opened; both phones are behind a NAT."""
-    return tokens.make_route(call_id, make_dialog_facts(), ALICE_FLOW, BOB_FLOW)
+    return tokens.make_route(call_id, make_dialog_facts(), Leg(ALICE_FLOW), Leg(BOB_FLOW))
 
 
 # §16.3
@@ -133,7 +141,7 @@ def test_a_request_without_route_is_left_as_it_is(tokens: Tokens) -> None:
 
 
 def test_our_own_route_values_are_taken_away_and_others_stay(tokens: Tokens) -> None:
-    """Two of ours come in a row where we had recorded both sides of a transport change (RFC 5658)."""
+    """Two of ours come in a row where a call was forwarded by us to us."""
     headers = [
         "Route: <sip:192.0.2.1;lr>, <sip:192.0.2.1;transport=tcp;lr>",
         "Route: <sip:p1.foreign.example;lr>,<sip:192.0.2.1;lr>",
@@ -168,7 +176,7 @@ def test_a_proven_request_takes_the_flow_of_the_side_that_it_goes_to(tokens: Tok
 
 
 def test_a_proven_request_whose_sides_can_be_reached_has_no_flow(tokens: Tokens) -> None:
-    headers = [f"Route: <sip:{tokens.make_route(CALL_ID, make_dialog_facts(), None, None)}@192.0.2.1;lr>"]
+    headers = [f"Route: <sip:{tokens.make_route(CALL_ID, make_dialog_facts(), Leg(), Leg())}@192.0.2.1;lr>"]
     for sender, to, uri in ((ALICE, IN_DIALOG, "sip:bob@192.0.2.201"), (IN_DIALOG, ALICE, "sip:alice@192.0.2.101")):
         route = read(make_request("BYE", uri, from_=sender, to=to, headers=headers), tokens)
         assert (route.proven, route.flow) == (True, None)
@@ -193,7 +201,7 @@ def test_a_proven_request_with_more_routes_goes_to_the_next_proxy(tokens: Tokens
     ],
 )
 def test_a_token_leads_nowhere_but_to_the_other_side(tokens: Tokens, uri: str, further: str) -> None:
-    ours = tokens.make_route(CALL_ID, make_dialog_facts(), None, None)
+    ours = tokens.make_route(CALL_ID, make_dialog_facts(), Leg(), Leg())
     headers = [f"Route: <sip:{ours}@192.0.2.1;lr>{further}"]
     for sender, to in ((ALICE, IN_DIALOG), (IN_DIALOG, ALICE)):
         route = read(make_request("BYE", uri, from_=sender, to=to, headers=headers), tokens)
@@ -209,7 +217,7 @@ def test_a_flow_is_not_for_who_is_none_of_the_two(tokens: Tokens) -> None:
 
 
 def test_of_two_tokens_on_our_routes_the_first_counts(tokens: Tokens) -> None:
-    other = tokens.make_route(CALL_ID, make_dialog_facts(), None, None)
+    other = tokens.make_route(CALL_ID, make_dialog_facts(), Leg(), Leg())
     headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;transport=tcp;lr>, <sip:{other}@192.0.2.1;lr>"]
     assert read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens).flow == BOB_FLOW
 
@@ -281,31 +289,77 @@ def test_a_route_of_another_scheme_is_nobody_s_address_of_ours(tokens: Tokens) -
     assert read(make_request(headers=["Route: <tel:+1>"]), tokens).routes == ["<tel:+1>"]
 
 
-# From another node of the farm
+def test_a_token_of_ours_is_known_whichever_node_s_address_stands_beside_it(tokens: Tokens) -> None:
+    headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.77;lr>"]
+    route = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens)
+    assert (route.flow, route.proven, route.routes) == (BOB_FLOW, True, [])
+    foreign = make_tokens(b"another farm's secret")
+    headers = [f"Route: <sip:{make_route(foreign)}@192.0.2.77;lr>"]
+    route = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens)
+    assert (route.flow, route.proven, len(route.routes), route.unproven) == (None, False, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("user", "unproven"),
+    [("", False), ("bob", False), ("bob.of.the.department.of.very.long.names.indeed", False), ("A" * 60, True)],
+)
+def test_a_token_in_a_dialog_that_opens_to_nothing_is_told_from_none(tokens: Tokens, user: str, unproven: bool) -> None:
+    headers = [f"Route: <sip:{user + '@' if user else ''}192.0.2.1;lr>"]
+    route = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens)
+    assert (route.unproven, route.proven) == (unproven, False)
+
+
+# Flows that our Path names (RFC 5626 §5.3)
 
 PHONE = "sip:bob@10.0.0.7:5060"
 
 
-def test_an_order_of_another_node_names_the_flow_and_proves_that_it_was_let_through(tokens: Tokens) -> None:
-    onward = tokens.make_onward(BOB_FLOW, PHONE)
-    route = read(make_request(uri=PHONE, headers=[f"Route: <sip:{onward}@192.0.2.1;lr>"]), tokens)
-    assert (route.flow, route.proven, route.routes) == (BOB_FLOW, True, [])
+def test_our_path_brings_back_the_flow_that_a_phone_registered_over(tokens: Tokens) -> None:
+    headers = [f"Route: <sip:{tokens.make_flow(BOB_FLOW)}@192.0.2.1;lr;ob>"]
+    route = read(make_request(uri=PHONE, headers=headers), tokens)
+    assert (route.flow, route.proven, route.passport, route.routes) == (BOB_FLOW, True, None, [])
+    headers = [f"Route: <sip:{tokens.make_flow(BOB_FLOW)}@192.0.2.77;lr;ob>"]
+    assert read(make_request(uri=PHONE, headers=headers), tokens).flow == BOB_FLOW, "by the address of another node"
 
 
-def test_an_order_for_another_phone_is_none(tokens: Tokens) -> None:
-    onward = tokens.make_onward(BOB_FLOW, PHONE)
-    for uri in ("sip:mallory@198.51.100.66", "sip:bob@10.0.0.7"):
-        route = read(make_request(uri=uri, headers=[f"Route: <sip:{onward}@192.0.2.1;lr>"]), tokens)
-        assert (route.flow, route.proven) == (None, False)
+@pytest.mark.parametrize(
+    ("flow", "source", "outgoing"),
+    [
+        (FlowName(NODE, Hop("TCP", "", 0, "#7a")), Hop("TCP", "198.51.100.10", 20001, "tcp:192.0.2.1:5060#7a"), True),
+        (FlowName(NODE, Hop("TCP", "", 0, "#7a")), Hop("TCP", "198.51.100.10", 20001, "tcp:192.0.2.1:5060#7b"), False),
+        (FlowName(OTHER_NODE, Hop("TCP", "", 0, "#7a")), Hop("TCP", "203.0.113.7", 9, "tcp:192.0.2.1:5060#7a"), False),
+        (FlowName(OTHER_NODE, Hop("UDP", "203.0.113.7", 5060)), Hop("UDP", "203.0.113.7", 5060, "udp:x:5060"), True),
+        (FlowName(OTHER_NODE, Hop("UDP", "203.0.113.7", 5061)), Hop("UDP", "203.0.113.7", 5060, "udp:x:5060"), False),
+    ],
+)
+def test_what_comes_over_that_very_flow_is_on_its_way_out(
+    tokens: Tokens, flow: FlowName, source: Hop, outgoing: bool
+) -> None:
+    request = make_request(headers=[f"Route: <sip:{tokens.make_flow(flow)}@192.0.2.1;lr;ob>"])
+    request.source = source
+    route = read_route(request, DOMAINS, tokens, NODE)
+    assert (route.flow, route.proven) == ((None, False) if outgoing else (flow, True))
+    assert route.routes == []
 
 
-def test_an_order_for_another_node_is_not_ours(tokens: Tokens) -> None:
-    onward = tokens.make_onward(BOB_FLOW, PHONE)
-    route = read(make_request(uri=PHONE, headers=[f"Route: <sip:{onward}@192.0.2.77;lr>"]), tokens)
-    assert (route.flow, route.proven, len(route.routes)) == (None, False, 1)
+def test_a_flow_token_leads_to_the_phone_and_not_through_it(tokens: Tokens) -> None:
+    headers = [f"Route: <sip:{tokens.make_flow(BOB_FLOW)}@192.0.2.1;lr>, <sip:p1.foreign.example;lr>"]
+    route = read(make_request(uri=PHONE, headers=headers), tokens)
+    assert (route.flow, route.proven, route.routes) == (None, False, ["<sip:p1.foreign.example;lr>"])
 
 
-def test_a_dialog_s_own_flow_comes_before_an_order(tokens: Tokens) -> None:
-    onward = tokens.make_onward(ALICE_FLOW, "sip:bob@192.0.2.201")
-    headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;lr>, <sip:{onward}@192.0.2.1;lr>"]
-    assert read(make_request("BYE", "sip:bob@192.0.2.201", to=IN_DIALOG, headers=headers), tokens).flow == BOB_FLOW
+def test_a_flow_token_is_no_proof_of_a_dialog(tokens: Tokens) -> None:
+    headers = [f"Route: <sip:{tokens.make_flow(BOB_FLOW)}@192.0.2.1;lr>"]
+    route = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens)
+    assert (route.flow, route.proven, route.unproven) == (None, False, True)
+
+
+def test_a_flow_token_that_was_altered_or_is_another_farm_s_is_refused(tokens: Tokens) -> None:
+    """RFC 5626 §5.3: 403; it is not followed, not even by who may go anywhere."""
+    ours = tokens.make_flow(BOB_FLOW)
+    altered = ours[:20] + ("A" if ours[20] != "A" else "B") + ours[21:]
+    foreign = make_tokens(b"another farm's secret").make_flow(BOB_FLOW)
+    for user in (altered, foreign):
+        with pytest.raises(SipError) as refusal:
+            read(make_request(uri=PHONE, headers=[f"Route: <sip:{user}@192.0.2.1;lr>"]), tokens)
+        assert (refusal.value.status, refusal.value.reason) == (403, "token-refused")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from farm.proxy.stateless import hop_of_response
-from farm.proxy.targets import Contact
+from farm.proxy.reach import Contact
+from farm.proxy.stateless import Whose, hop_of_response
 from farm.sip.hop import Hop
 from farm.sip.message import Request, make_response
 from farm.sip.status import SipError
@@ -99,7 +99,21 @@ def test_an_ack_in_a_dialog_takes_the_flow_of_the_side_that_it_goes_to(element: 
     element.inject(make_request("ACK", "sip:bob@10.0.0.7", via=f"{via}2", to=TAGGED, headers=[route]))
     element.script.expect("mobile by TCP: refused")
     element.script.expect_end()
-    assert element.rejections.reasons == ["not-sent"]
+    assert element.rejections.reasons == ["flow-gone"], "and the phone is registered nowhere else"
+
+
+def test_an_ack_on_a_flow_that_has_just_broken_goes_on_the_phone_s_other_one(element: Element) -> None:
+    """The re-INVITE before it did, and a callee without the ACK would hang up."""
+    flow = Hop("TCP", "192.0.2.203", 40000, "tcp:192.0.2.1:5060")
+    route = f"Route: <sip:{element.make_route(callee=flow)}@192.0.2.1;lr>"
+    element.bind("sip:bob@example.com", Bound("sip:bob@192.0.2.202"))
+    element.refusing.add("mobile by TCP")
+    via = "SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bKack"
+    element.inject(make_request("ACK", "sip:bob@192.0.2.202", via=via, to=TAGGED, headers=[route]))
+    element.script.expect("mobile by TCP: refused")
+    element.script.expect_request("desk: ACK sip:bob@192.0.2.202")
+    element.script.expect_end()
+    assert element.rejections.reasons == []
 
 
 def test_an_ack_of_an_answer_of_our_own_ends_here(element: Element) -> None:
@@ -175,6 +189,23 @@ def test_a_2xx_that_outlived_its_transaction_finds_the_caller_all_the_same(eleme
     answer = element.script.expect_response("alice: 200 OK")
     assert answer.all("via") == invite.all("via")[1:]
     element.script.expect_nothing()
+
+
+def test_a_late_2xx_shows_the_caller_our_record_route_as_his_side_has_it(element: Element) -> None:
+    """§16.7 step 8: it is the answer that makes the caller's route set."""
+    element.trust_alice()
+    element.bind("sip:bob@example.com", "sip:bob@192.0.2.201;transport=tcp")
+    element.inject(make_request(via="SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK1;received=192.0.2.101;rport=5060"))
+    invite = element.script.expect_request("bob by TCP: INVITE sip:bob@192.0.2.201;transport=tcp")
+    (theirs,) = invite.all("record-route")
+    element.script.layer._clients.clear()
+    response = make_response(
+        invite, 200, to_tag="there", headers=[header for header in invite.headers if header[0] == "record-route"]
+    )
+    element.inject(response, element.flow_to(Hop("TCP", "192.0.2.201", 5060)))
+    (ours,) = element.script.expect_response("alice: 200 OK").all("record-route")
+    assert theirs.endswith("@192.0.2.1;transport=tcp;lr>")
+    assert ours == theirs.replace(";transport=tcp", "")
 
 
 @pytest.mark.parametrize("status", [180, 302, 404, 487, 603])
@@ -274,4 +305,96 @@ def test_a_late_answer_whose_way_must_be_looked_up_goes_when_it_is_known(element
 )
 def test_an_answer_goes_where_the_request_really_came_from(via: str, hop: Hop | None) -> None:
     """§18.2.2, RFC 3581: what we noted in the Via; without a note, the locator is asked."""
-    assert hop_of_response(parse_via(via)) == hop
+    assert hop_of_response(parse_via(via), Whose.OURS) == hop
+
+
+@pytest.mark.parametrize(
+    ("via", "hop"),
+    [
+        ("SIP/2.0/TCP a.example:5070;branch=z9hG4bK1;received=192.0.2.7;rport=40000", Hop("TCP", "192.0.2.7", 5070)),
+        ("SIP/2.0/TLS a.example;branch=z9hG4bK1;received=192.0.2.7;rport=40000", Hop("TLS", "192.0.2.7", 5061)),
+        ("SIP/2.0/UDP a.example;branch=z9hG4bK1;received=192.0.2.7;rport=1024", Hop("UDP", "192.0.2.7", 1024)),
+    ],
+)
+def test_an_answer_to_a_request_over_a_dead_node_s_connection_goes_where_the_client_listens(via: str, hop: Hop) -> None:
+    assert hop_of_response(parse_via(via), Whose.NOBODYS) == hop
+
+
+# Answers for other nodes
+
+
+def late_at(element: Element, request: Request, status: int, whose: Whose) -> None:
+    """The same for the request of another node, from bob's phone."""
+    via = request.top_via
+    assert via is not None
+    element.strays[via.branch] = whose
+    element.script.layer._clients.clear()
+    response = make_response(request, status, to_tag="there")
+    element.inject(response, element.flow_to(Hop("UDP", "192.0.2.201", 5060)))
+
+
+CALLER_VIA = "SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK1;received=192.0.2.101;rport=5060"
+
+
+@pytest.mark.parametrize("status", [180, 200, 486])
+def test_an_answer_for_a_live_node_s_request_is_none_of_our_business(element: Element, status: int) -> None:
+    late_at(element, element.call_bob(via=CALLER_VIA), status, Whose.ANOTHERS)
+    element.script.expect_nothing()
+    assert element.rejections.reasons == []
+
+
+@pytest.mark.parametrize(("status", "line"), [(183, "183 Session Progress"), (200, "200 OK")])
+def test_an_answer_to_a_dead_node_s_invite_finds_the_caller(element: Element, status: int, line: str) -> None:
+    """A 183 too, for who sent it may wait for its PRACK (RFC 3262)."""
+    invite = element.call_bob(via=CALLER_VIA)
+    late_at(element, invite, status, Whose.NOBODYS)
+    answer = element.script.expect_response(f"alice: {line}")
+    assert answer.all("via") == invite.all("via")[1:]
+    element.script.expect_nothing()
+
+
+@pytest.mark.parametrize(
+    ("status", "line"), [(302, "302 Moved Temporarily"), (486, "486 Busy Here"), (603, "603 Decline")]
+)
+def test_a_dead_node_s_call_that_fails_is_told_to_the_caller_and_acknowledged(
+    element: Element, status: int, line: str
+) -> None:
+    invite = element.call_bob(via=CALLER_VIA)
+    late_at(element, invite, status, Whose.NOBODYS)
+    ack = element.script.expect_request("bob: ACK sip:bob@example.com")
+    assert ack.all("via") == [invite.all("via")[0].removesuffix(";rport")]
+    assert (ack.to_tag, ack.call_id, ack.cseq) == ("there", invite.call_id, invite.cseq)
+    element.script.expect_response(f"alice: {line}")
+    element.script.expect_nothing()
+
+
+def test_a_dead_node_s_100_ends_here(element: Element) -> None:
+    late_at(element, element.call_bob(via=CALLER_VIA), 100, Whose.NOBODYS)
+    element.script.expect_nothing()
+    assert element.rejections.reasons == ["late-response"]
+
+
+def test_a_dead_node_s_other_requests_are_repeated_by_who_sent_them(element: Element) -> None:
+    """RFC 4320 §4.2: an answer without a transaction helps nobody."""
+    element.bind("sip:bob@example.com", "sip:bob@192.0.2.201")
+    element.trust_alice()
+    element.inject(make_request("MESSAGE", via=CALLER_VIA))
+    message = element.script.expect_request("bob: MESSAGE sip:bob@192.0.2.201")
+    late_at(element, message, 200, Whose.NOBODYS)
+    element.script.expect_nothing()
+    assert element.rejections.reasons == ["late-response"]
+
+
+@pytest.mark.parametrize("status", [200, 486])
+def test_what_only_looks_like_a_dead_node_s_is_neither_forwarded_nor_acknowledged(
+    element: Element, status: int
+) -> None:
+    invite = element.call_bob(via=CALLER_VIA)
+    via = invite.top_via
+    assert via is not None
+    element.strays[via.branch] = Whose.NOBODYS
+    element.script.layer._clients.clear()
+    forged = make_reply(status, via=[via.text, "SIP/2.0/UDP 203.0.113.7;branch=z9hG4bKvictim"])
+    element.inject(forged, element.flow_to(Hop("UDP", "192.0.2.201", 5060)))
+    element.script.expect_nothing()
+    assert element.rejections.reasons == ["stray-response"]

@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Sequence
 import pytest
 
 from farm.proxy.admission import Caller
+from farm.proxy.dialog import Passport, Side
+from farm.proxy.reach import Contact, Target
 from farm.proxy.request import RouteInformation
-from farm.proxy.targets import Contact, Located, Target
-from farm.sip.hop import Hop
+from farm.proxy.targets import Located
+from farm.sip.hop import FlowName, Hop
 from farm.sip.status import SipError
 from farm.sip.uri import parse_uri
-from tests.support.element import Bound, Element, Found
+from tests.support.element import CALL_ID, NODE, OTHER_NODE, Bound, Element, Found
+from tests.support.messages import make_request
 from tests.support.recorders import Promise, run
 
 BOB = "sip:bob@example.com"
@@ -35,6 +38,10 @@ def refuse(element: Element, uri: str, caller: Caller, routes: Sequence[str] = (
     return refusal.value.status, refusal.value.reason
 
 
+def flow_of(target: Target) -> Hop | None:
+    return None if target.flow is None else target.flow.hop
+
+
 def shape(targets: list[Target]) -> list[tuple[str, int]]:
     return [(target.uri_text, target.q) for target in targets]
 
@@ -53,7 +60,8 @@ def test_path_and_flow_of_a_binding_travel_with_the_target(element: Element) -> 
     flow = Hop("TCP", "203.0.113.7", 33000, "tcp:192.0.2.1:5060")
     element.bind(BOB, Bound("sip:bob@10.1.1.1", path=("<sip:edge.example.com;lr>",), received=flow))
     (target,) = find(element, BOB)
-    assert (target.path, target.hop, target.next_hops) == (("<sip:edge.example.com;lr>",), flow, ())
+    assert (target.path, target.next_hops) == (("<sip:edge.example.com;lr>",), ())
+    assert target.flow == FlowName(NODE, flow)
 
 
 def test_a_contact_loses_what_no_request_uri_may_have(element: Element) -> None:
@@ -77,7 +85,7 @@ def test_a_contact_loses_what_no_request_uri_may_have(element: Element) -> None:
 
 def test_a_contact_that_is_no_sip_uri_is_left_out(element: Element) -> None:
     element.bind(BOB, "mailto:bob@example.com", "tel:+4930123", "sips:bob@192.0.2.201")
-    assert [target.uri_text for target in find(element, BOB)] == ["sips:bob@192.0.2.201"]
+    assert [target.uri_text for target in find(element, BOB)] == ["sip:bob@192.0.2.201"]
 
 
 def test_a_user_with_more_contacts_than_we_fork_to_gets_the_best(element: Element) -> None:
@@ -97,8 +105,8 @@ def test_a_phone_with_several_flows_is_rung_once_by_the_latest(element: Element)
         Bound("sip:bob@10.1.1.1", received=flows[2], instance="<urn:uuid:2>", reg_id=1),
     )
     found = find(element, BOB)
-    assert [target.hop for target in found] == [flows[0], flows[2]]
-    assert [[spare.hop for spare in target.spares] for target in found] == [[flows[1]], []]
+    assert [flow_of(target) for target in found] == [flows[0], flows[2]]
+    assert [[flow_of(spare) for spare in target.spares] for target in found] == [[flows[1]], []]
 
 
 def test_who_is_called_securely_is_rung_on_no_other_phone(element: Element) -> None:
@@ -109,7 +117,7 @@ def test_who_is_called_securely_is_rung_on_no_other_phone(element: Element) -> N
     assert len(find(element, BOB)) == 3
     element.bind(BOB, Bound("sip:bob@192.0.2.201;transport=tls"), Bound("sip:bob@192.0.2.203"))
     for caller in Caller:
-        assert refuse(element, secure, caller) == (480, "not-registered")
+        assert refuse(element, secure, caller) == (480, "not-secure")
 
 
 def test_a_phone_without_outbound_is_rung_at_every_contact(element: Element) -> None:
@@ -164,12 +172,11 @@ def test_a_dialog_s_flow_is_the_target_whatever_the_request_uri_says(
     element.routes["+4930123"] = ["sip:198.51.100.1"]
     flow = Hop("TCP", "198.51.100.10", 20001, "tcp:192.0.2.1:5060")
     route = RouteInformation(parse_uri(uri), uri, [], True)
-    route.flow = flow
-    route.flow = flow
+    route.flow = FlowName(NODE, flow)
     found = element.targets.find(route, caller, 0.0)
     assert isinstance(found, list)
     (target,) = found
-    assert (target.uri_text, target.hop, target.path, target.next_hops) == (uri, flow, (), ())
+    assert (target.uri_text, flow_of(target), target.path, target.next_hops) == (uri, flow, (), ())
 
 
 # Elsewhere
@@ -178,7 +185,7 @@ def test_a_dialog_s_flow_is_the_target_whatever_the_request_uri_says(
 @pytest.mark.parametrize("caller", [Caller.TRUSTED, Caller.OURS, Caller.DIALOG])
 def test_our_callers_and_dialogs_reach_other_domains(element: Element, caller: Caller) -> None:
     (target,) = find(element, "sip:carol@foreign.example", caller)
-    assert (target.uri_text, target.next_hops, target.hop) == ("sip:carol@foreign.example", (), None)
+    assert (target.uri_text, target.next_hops, target.flow) == ("sip:carol@foreign.example", (), None)
 
 
 @pytest.mark.parametrize(
@@ -266,60 +273,280 @@ def test_a_number_that_no_gateway_takes_is_404(element: Element) -> None:
 # Several nodes
 
 
-class Siblings:
-    """Node 1 is this one, 2 lives, all others are dead."""
-
-    def route_to(self, node: int, flow: Hop, uri_text: str) -> str | None:
-        if node == 1:
-            return ""
-        return f"<sip:{flow.port}@192.0.2.2;lr>" if node == 2 else None
+DEAD_NODE = 3 << 40 | 1
 
 
 @pytest.fixture
 def among_others(element: Element) -> Element:
-    element.targets._nodes = Siblings()
+    element.dead_nodes = {DEAD_NODE}
+    element.doubted = {DEAD_NODE}
     return element
 
 
-def flow_of(node: int, port: int = 5, **parts: object) -> Bound:
+def bound_to(node: int, port: int = 5, **parts: object) -> Bound:
     """A contact that only a flow of that node reaches."""
-    return Bound("sip:bob@10.1.1.1", received=Hop("TCP", "203.0.113.7", port), node=node, **parts)  # type: ignore[arg-type]
+    hop = Hop("TCP", "203.0.113.7", port, f"tcp:192.0.2.1:5060#{port}")
+    return Bound("sip:bob@10.1.1.1", received=hop, node=node, **parts)  # type: ignore[arg-type]
 
 
-def test_a_flow_of_another_node_is_reached_through_that_node(among_others: Element) -> None:
-    among_others.bind(BOB, flow_of(1, 7), flow_of(2, 8))
+def ports(targets: list[Target]) -> list[int]:
+    return [target.flow.hop.port for target in targets if target.flow is not None]
+
+
+def test_a_flow_is_reached_on_whichever_node_it_is(among_others: Element) -> None:
+    among_others.bind(BOB, bound_to(NODE, 7), bound_to(OTHER_NODE, 8))
     ours, theirs = find(among_others, BOB)
-    assert (ours.hop, ours.path) == (Hop("TCP", "203.0.113.7", 7), ())
-    assert (theirs.hop, theirs.path, theirs.uri_text) == (None, ("<sip:8@192.0.2.2;lr>",), "sip:bob@10.1.1.1")
+    assert ours.flow is not None
+    assert theirs.flow is not None
+    assert (ours.flow.node, ours.flow.hop.port, ours.path) == (NODE, 7, ())
+    assert (theirs.flow.node, theirs.flow.hop.port, theirs.path, theirs.uri_text) == (
+        OTHER_NODE, 8, (), "sip:bob@10.1.1.1",
+    )  # fmt: skip
 
 
 def test_a_contact_with_an_address_is_reached_by_any_node_whoever_registered_it(among_others: Element) -> None:
-    among_others.bind(BOB, Bound("sip:bob@192.0.2.201", node=3))
+    among_others.bind(BOB, Bound("sip:bob@192.0.2.201", node=DEAD_NODE))
     assert shape(find(among_others, BOB)) == [("sip:bob@192.0.2.201", 1000)]
 
 
 @pytest.mark.parametrize("caller", list(Caller))
 def test_the_flows_of_a_dead_node_are_dead_with_it(among_others: Element, caller: Caller) -> None:
-    among_others.bind(BOB, flow_of(3), flow_of(2, 8, q=300))
+    among_others.bind(BOB, bound_to(DEAD_NODE), bound_to(OTHER_NODE, 8, q=300))
     assert shape(find(among_others, BOB, caller)) == [("sip:bob@10.1.1.1", 300)]
-    among_others.bind(BOB, flow_of(3), flow_of(4))
+    among_others.bind(BOB, bound_to(DEAD_NODE), bound_to(DEAD_NODE, 6))
     assert refuse(among_others, BOB, caller) == (480, "not-registered")
+
+
+def test_a_connection_of_ours_that_is_gone_is_no_target(among_others: Element) -> None:
+    gone = bound_to(NODE, 7)
+    assert gone.received is not None
+    among_others.gone.append(FlowName(NODE, gone.received))
+    among_others.bind(BOB, gone, bound_to(NODE, 8))
+    assert ports(find(among_others, BOB)) == [8]
+
+
+def test_the_flows_of_a_node_that_may_be_dead_are_tried_last(among_others: Element) -> None:
+    among_others.doubted.add(OTHER_NODE)
+    among_others.bind(BOB, bound_to(OTHER_NODE, 7), bound_to(NODE, 8), bound_to(NODE, 9, q=1))
+    found = find(among_others, BOB)
+    assert [(target.q, *ports([target])) for target in found] == [(1000, 8), (1, 9), (-1, 7)]
 
 
 def test_a_phone_whose_first_flow_died_with_its_node_is_rung_by_the_next_one(among_others: Element) -> None:
     phone = {"instance": "<urn:uuid:1>"}
+    among_others.doubted.add(OTHER_NODE)
     among_others.bind(
-        BOB, flow_of(3, 1, reg_id=2, **phone), flow_of(2, 2, reg_id=1, **phone), flow_of(1, 3, reg_id=3, **phone)
+        BOB,
+        bound_to(DEAD_NODE, 1, reg_id=2, **phone),
+        bound_to(OTHER_NODE, 2, reg_id=1, **phone),
+        bound_to(NODE, 3, reg_id=3, **phone),
     )
     (target,) = find(among_others, BOB)
-    assert target.path == ("<sip:2@192.0.2.2;lr>",)
-    assert [spare.hop for spare in target.spares] == [Hop("TCP", "203.0.113.7", 3)]
+    assert ports([target]) == [3]
+    assert ports(target.spares) == [2], "on a node that may be dead: last"
 
 
 def test_a_number_s_gateway_is_used_when_its_user_s_flows_are_dead(among_others: Element) -> None:
     among_others.routes["+4930123"] = ["sip:gw.example.net"]
-    among_others.bind("sip:+4930123@example.com", flow_of(3))
+    among_others.bind("sip:+4930123@example.com", bound_to(DEAD_NODE))
     assert shape(find(among_others, "sip:+4930123@example.com")) == [("sip:+4930123@gw.example.net;user=phone", 1000)]
+
+
+# Dialogs whose flow is gone
+
+GONE = FlowName(DEAD_NODE, Hop("TCP", "", 0, "#1"))
+PHONE_ID = "urn:uuid:1"
+REMOTE = "sip:bob@10.1.1.1;transport=tcp"
+
+
+def find_again(element: Element, *, uri: str = REMOTE, phone: str = PHONE_ID, later: bool = False) -> list[Target]:
+    """The targets of alice's BYE in a call with a phone of bob's that can be reached no more as it was."""
+    token = element.tokens.open_route(element.make_route(callee=GONE.hop, callee_phone=phone, node=DEAD_NODE), CALL_ID)
+    assert token is not None
+    request = make_request("BYE", uri, to=f"Bob <{BOB}>;tag=there")
+    request.source = Hop("UDP", "192.0.2.101", 5060)
+    route = RouteInformation(parse_uri(uri), uri, [], True)
+    route.flow = GONE
+    route.passport = Passport(token, Side.CALLER, request, NODE)
+    route.proven = True
+    found = element.targets.find(route, Caller.DIALOG, 0.0)
+    assert isinstance(found, list) is not later
+    return found if isinstance(found, list) else run(found)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_the_phone_of_a_dialog_is_found_by_its_instance_and_knows_the_dialog_by_the_request_uri(
+    among_others: Element, later: bool
+) -> None:
+    """RFC 3261 §12.2: what it registered since is no part of the dialog."""
+    bindings = [
+        bound_to(NODE, 7, instance="<urn:uuid:2>"),
+        bound_to(OTHER_NODE, 8, instance="<URN:UUID:1>", reg_id=2),
+        bound_to(NODE, 9, instance="<urn:uuid:1>", reg_id=1),
+    ]
+    among_others.bind(BOB, *bindings)
+    if later:
+        promise: Promise[Sequence[Contact]] = Promise()
+        promise.resolve(bindings)
+        among_others.bindings[BOB] = promise
+    (target,) = find_again(among_others, later=later)
+    assert (target.uri_text, ports([target]), ports(target.spares)) == (REMOTE, [8], [9])
+    assert target.spares[0].uri_text == REMOTE
+
+
+def test_failing_that_it_is_the_one_with_the_same_contact(among_others: Element) -> None:
+    hop = Hop("TCP", "203.0.113.7", 9, "tcp:192.0.2.1:5060#9")
+    among_others.bind(BOB, bound_to(NODE, 7), Bound("sip:bob@10.1.1.1;transport=TCP", received=hop))
+    (target,) = find_again(among_others)
+    assert (target.uri_text, ports([target])) == (REMOTE, [9])
+
+
+@pytest.mark.parametrize(("phone", "found"), [("", True), ("urn:uuid:another", False)])
+def test_failing_that_it_is_the_only_one_unless_it_is_known_to_be_another(
+    among_others: Element, phone: str, found: bool
+) -> None:
+    among_others.bind(BOB, bound_to(NODE, 7, instance="<urn:uuid:1>"))
+    if found:
+        assert ports(find_again(among_others, phone=phone)) == [7]
+    else:
+        with pytest.raises(SipError) as refusal:
+            find_again(among_others, phone=phone)
+        assert (refusal.value.status, refusal.value.reason) == (480, "flow-gone")
+
+
+def test_one_of_several_is_not_guessed(among_others: Element) -> None:
+    among_others.bind(BOB, bound_to(NODE, 7), bound_to(DEAD_NODE, 8))
+    with pytest.raises(SipError) as refusal:
+        find_again(among_others, phone="")
+    assert (refusal.value.status, refusal.value.reason) == (480, "flow-gone")
+
+
+def test_who_registered_an_address_is_reached_there_with_the_dialog_s_request_uri(among_others: Element) -> None:
+    among_others.bind(BOB, Bound("sip:bob@192.0.2.201", instance="<urn:uuid:1>"))
+    (target,) = find_again(among_others)
+    assert (target.flow, target.next_hops) == (None, (("sip:bob@192.0.2.201", REMOTE),))
+
+
+def test_a_caller_of_another_domain_is_reached_where_its_contact_says_or_not_at_all(among_others: Element) -> None:
+    """Nobody but us knew its flow."""
+    for uri, heard in (("sip:bob@192.0.2.201;transport=tcp", 0), ("sip:bob@10.1.1.1;transport=tcp", 480)):
+        if heard:
+            with pytest.raises(SipError) as refusal:
+                find_again(among_others, uri=uri)
+            assert refusal.value.status == heard
+        else:
+            (target,) = find_again(among_others, uri=uri)
+            assert (target.flow, target.uri_text) == (None, uri)
+
+
+def test_a_flow_that_breaks_under_the_request_is_looked_for_anew_without_itself(element: Element) -> None:
+    bob = bound_to(DEAD_NODE, 1, instance="<urn:uuid:1>")
+    element.bind(BOB, bob)
+    (target,) = find_again(element)
+    assert target.flow == GONE
+    assert target.again is not None
+    with pytest.raises(SipError) as refusal:
+        target.again(0.0)
+    assert refusal.value.status == 480
+    element.bind(BOB, bob, bound_to(NODE, 2, instance="<urn:uuid:1>"))
+    found = target.again(0.0)
+    assert isinstance(found, list)
+    assert ports(found) == [2]
+
+
+# Flows that a Path of ours names
+
+
+def test_a_path_whose_flow_is_gone_is_430(among_others: Element) -> None:
+    """RFC 5626 §5.3: so that the registrar tries the phone's next flow."""
+    uri = "sip:bob@10.1.1.1"
+    route = RouteInformation(parse_uri(uri), uri, [], True)
+    route.flow = FlowName(OTHER_NODE, Hop("TCP", "", 0, "#1"))
+    route.proven = True
+    (target,) = among_others.targets.find(route, Caller.DIALOG, 0.0)  # type: ignore[misc]
+    assert (target.uri_text, target.flow, target.lost, target.listens) == (uri, route.flow, 430, False)
+    route.flow = GONE
+    with pytest.raises(SipError) as refusal:
+        among_others.targets.find(route, Caller.DIALOG, 0.0)
+    assert (refusal.value.status, refusal.value.reason) == (430, "flow-gone")
+
+
+def test_a_path_of_a_phone_with_an_address_is_good_on_every_node(among_others: Element) -> None:
+    uri = "sip:bob@192.0.2.201"
+    route = RouteInformation(parse_uri(uri), uri, [], True)
+    route.flow = FlowName(DEAD_NODE, Hop("UDP", "192.0.2.201", 5060))
+    (target,) = among_others.targets.find(route, Caller.DIALOG, 0.0)  # type: ignore[misc]
+    assert target.flow == route.flow
+
+
+# Tokens that open to nothing
+
+
+def test_a_stranger_whose_token_opens_to_nothing_hears_that_the_dialog_is_over(element: Element) -> None:
+    """Not followed; 481 ends the dialog on its side (§12.2.1.2), 403 would not."""
+    uri = "sip:carol@foreign.example"
+    route = RouteInformation(parse_uri(uri), uri, [], True)
+    route.unproven = True
+    with pytest.raises(SipError) as refusal:
+        element.targets.find(route, Caller.STRANGER, 0.0)
+    assert (refusal.value.status, refusal.value.reason) == (481, "token-refused")
+    assert isinstance(element.targets.find(route, Caller.OURS, 0.0), list), "who may go there without one, may"
+
+
+# GRUUs (RFC 5627)
+
+
+class Made:
+    """A temporary GRUU that the test made."""
+
+    aor = BOB
+    instance = PHONE_ID
+
+    def __init__(self, valid: bool = True) -> None:
+        self.valid = valid
+
+    def is_valid(self, bindings: Sequence[Contact]) -> bool:
+        return self.valid and bool(bindings)
+
+
+def bind_phones(element: Element) -> None:
+    element.bind(
+        BOB,
+        bound_to(NODE, 1, instance="<urn:uuid:2>"),
+        bound_to(NODE, 2, instance="<urn:uuid:1>", reg_id=2),
+        bound_to(OTHER_NODE, 3, instance="<urn:uuid:1>", reg_id=1),
+    )
+
+
+@pytest.mark.parametrize("uri", ["sip:bob@example.com;gr=urn:uuid:1", "sip:secret@example.com;gr"])
+def test_a_gruu_rings_one_phone_by_one_of_its_flows(element: Element, uri: str) -> None:
+    element.gruus["secret"] = Made()
+    bind_phones(element)
+    (target,) = find(element, uri, Caller.STRANGER)
+    assert (ports([target]), ports(target.spares), target.uri_text) == ([2], [3], "sip:bob@10.1.1.1")
+
+
+def test_a_gruu_whose_phone_is_away_is_480_and_rings_no_other(element: Element) -> None:
+    element.routes["bob"] = ["sip:198.51.100.1"]
+    element.bind(BOB, bound_to(NODE, 1, instance="<urn:uuid:2>"))
+    assert refuse(element, "sip:bob@example.com;gr=urn:uuid:1", Caller.OURS) == (480, "not-registered")
+
+
+@pytest.mark.parametrize("caller", list(Caller))
+def test_a_gruu_that_is_none_or_none_any_more_is_404(element: Element, caller: Caller) -> None:
+    bind_phones(element)
+    element.gruus["ended"] = Made(valid=False)
+    assert refuse(element, "sip:made.up@example.com;gr", caller) == (404, "unknown-gruu")
+    assert refuse(element, "sip:ended@example.com;gr", caller) == (404, "unknown-gruu")
+    element.targets._gruus = None
+    assert refuse(element, "sip:ended@example.com;gr", caller) == (404, "unknown-gruu")
+
+
+def test_a_dialog_with_a_gruu_reaches_the_phone_at_its_contact(element: Element) -> None:
+    """The phone knows its Contact, not every URI that leads to it."""
+    bind_phones(element)
+    (target,) = find_again(element, uri="sip:bob@example.com;gr=urn:uuid:1")
+    assert (ports([target]), target.uri_text) == ([2], "sip:bob@10.1.1.1")
 
 
 # When it cannot be said at once, or not at all

@@ -227,7 +227,8 @@ def test_a_call_over_ipv6_and_one_that_changes_family(farm: Farm) -> None:
     for phone in (bob, carol):
         phone.register()
         ours, theirs = set_up_call(alice, phone)
-        assert len(ours.routes) == 2
+        assert [f"@{NODE};lr>" in route for route in ours.routes] == [True], "each side's address in its own"
+        assert [f"@[{six}]" in route for route in theirs.routes] == [True]
         exchange(ours, theirs, "INVITE")
         exchange(theirs, ours, "BYE")
     ours, theirs = set_up_call(carol, bob)

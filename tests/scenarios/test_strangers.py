@@ -66,7 +66,7 @@ def test_a_route_of_one_dialog_opens_no_other(farm: Farm) -> None:
     ours, theirs = set_up_call(zoe, bob)
     forged = Dialog(zoe, "another-call", ours.local, ours.remote, "sip:victim@192.0.2.222", ours.routes, 1)
     forged.send("MESSAGE")
-    zoe.expect(403)
+    zoe.expect(481)
     victim.expect_nothing(2)
     exchange(ours, theirs, "BYE")
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from farm.frontend.flow_text import tag_of
 from farm.frontend.token import Tokens
 from farm.proxy.admission import Admission
 from farm.proxy.context import Means
@@ -19,10 +20,11 @@ from farm.proxy.dialog import contact_host, make_facts
 from farm.proxy.domains import Domains
 from farm.proxy.forward import Forwarder
 from farm.proxy.proxy import Proxy
-from farm.proxy.stateless import Stateless
-from farm.proxy.targets import Contact, Located, Targets
+from farm.proxy.reach import Contact
+from farm.proxy.stateless import Stateless, Whose
+from farm.proxy.targets import Gruu, Located, Targets
 from farm.security.credentials import Authenticated, Refused, Verdict
-from farm.sip.hop import Hop
+from farm.sip.hop import FlowName, Hop, Leg
 from farm.sip.message import Message, Request, Response, make_response
 from farm.sip.status import SipError
 from farm.sip.uri import Uri
@@ -33,6 +35,8 @@ from tests.support.recorders import PORTS, Promise, RecordedFlow, RecordedReject
 from tests.support.script import Script
 
 OURS = "192.0.2.1"
+NODE = 1 << 40 | 1  # its number in the names of flows
+OTHER_NODE = 2 << 40 | 1
 HOSTS = {
     "192.0.2.101": "alice",
     "192.0.2.201": "bob",
@@ -59,7 +63,9 @@ class Bound:
     received: Hop | None = None
     instance: str = ""
     reg_id: int = 0
-    node: int = 0
+    node: int = NODE
+    call_id: str = "registered"
+    stamp: int = 1
 
 
 class Addresses:
@@ -72,10 +78,6 @@ class Addresses:
     def sent_by(self, flow: Flow) -> str:
         """By the listener's name."""
         return flow.local_name.partition(":")[2].removesuffix(":5060")
-
-    def own_address(self, flow: Flow) -> str:
-        """The same."""
-        return self.sent_by(flow)
 
 
 class Element:
@@ -101,21 +103,27 @@ class Element:
         self.failed_hops: list[str] = []
         self.worked_hops: list[str] = []
         self.suspects: list[str] = []
+        self.gone: list[FlowName] = []
+        self.dead_nodes: set[int] = set()
+        self.doubted: set[int] = set()
+        self.gruus: dict[str, Gruu] = {}
+        self.strays: dict[str, Whose] = {}
         self.reports: list[str] = []
         self.registered: list[ServerTransaction] = []
         self.flows: dict[Hop, RecordedFlow] = {}
         self.refusing: set[str] = set()
         self.spawner = Spawner()
         self.rejections = RecordedRejections(self.script.record)
-        self.tokens = Tokens(SECRET, random.Random(7))
+        self.tokens = make_tokens()
         addresses = Addresses()
         self.domains = Domains(["example.com", "Example.NET."], addresses)
-        self.forwarder = Forwarder(self.tokens, addresses, record_route=record_route, max_forwards=70)
+        self.forwarder = Forwarder(self.tokens, addresses, NODE, record_route=record_route, max_forwards=70)
         self.means = Means(
             transactions=self.script.layer,
             forwarder=self.forwarder,
             next_hops=self,
             flows=self,
+            node=NODE,
             metrics=self.script.metrics,
             rejections=self.rejections,
             suspect=lambda uri, now: self.suspects.append(uri),
@@ -125,9 +133,11 @@ class Element:
             serial_seconds=20.0,
         )
         self.admission = Admission(self.domains, self, open_farm=open_farm, trusted=trusted)
-        self.targets = Targets(self.domains, _Locator(self), self, _Gateways(self), max_targets=16)
+        self.targets = Targets(
+            self.domains, _Locator(self), self, _Gateways(self), self, _Gruus(self.gruus), max_targets=16
+        )
         stateless = Stateless(
-            self.means, self.domains, self.tokens, self.admission, self.targets, max_breadth=max_breadth
+            self.means, self.domains, self.tokens, self.admission, self.targets, self, max_breadth=max_breadth
         )
         self.proxy = Proxy(
             self.means,
@@ -156,6 +166,21 @@ class Element:
             flow = self.flows[hop] = RecordedFlow(self.script.record, name, hop, local_name=local)
         flow.refusing = flow.name in self.refusing
         return flow
+
+    def find_flow(self, name: FlowName) -> RecordedFlow | None:
+        """The flows of all nodes: as good as ours, but those that are `gone` and those of `dead_nodes`."""
+        if name.node in self.dead_nodes or any(name.is_same(gone) for gone in self.gone):
+            return None
+        known = [flow for hop, flow in self.flows.items() if hop.local and hop.short == name.hop.short]
+        return self.flow_to(known[0].hop if known else name.hop)
+
+    def doubts(self, node: int) -> bool:
+        """Whether a node may be dead."""
+        return node in self.doubted
+
+    def take_stray(self, response: Response, branch: str, flow: Flow) -> Whose:
+        """Whose a response is that no transaction takes: what `strays` says of its branch."""
+        return self.strays.get(branch, Whose.OURS)
 
     def locate(self, uri: Uri, now: float, size: int) -> list[Hop] | Awaitable[list[Hop]]:
         """RFC 3263: what `next_hops` says of the host, else the host itself."""
@@ -206,10 +231,24 @@ class Element:
         self.bindings[aor] = sorted(found, key=lambda bound: -bound.q)
 
     def make_route(
-        self, call_id: str = CALL_ID, *, caller: Hop | None = None, callee: Hop | None = None, member: bool = True
+        self,
+        call_id: str = CALL_ID,
+        *,
+        caller: Hop | None = None,
+        callee: Hop | None = None,
+        member: bool = True,
+        caller_phone: str = "",
+        callee_phone: str = "",
+        node: int = NODE,
     ) -> str:
-        """The user of our Record-Route in a dialog that alice opened with bob's phone, as the test messages have it."""
-        return self.tokens.make_route(call_id, make_dialog_facts(member=member), caller, callee)
+        """The user of our Record-Route in a dialog that alice opened with bob's phone, as the test messages have it;
+        flows are of the node of that number."""
+        return self.tokens.make_route(
+            call_id,
+            make_dialog_facts(member=member),
+            Leg(None if caller is None else FlowName(node, caller), caller_phone),
+            Leg(None if callee is None else FlowName(node, callee), callee_phone),
+        )
 
     def trust_alice(self) -> None:
         """Let the digest check find that alice is who she says."""
@@ -272,6 +311,16 @@ class _Locator:
         return Found(await finding, True)
 
 
+class _Gruus:
+    """Temporary GRUUs by their user part."""
+
+    def __init__(self, gruus: dict[str, Gruu]) -> None:
+        self._gruus = gruus
+
+    def open(self, user: str) -> Gruu | None:
+        return self._gruus.get(user)
+
+
 class _Gateways:
     """Static routes by host, gateways by number, over `routes`."""
 
@@ -281,6 +330,12 @@ class _Gateways:
     def find(self, uri: Uri) -> Sequence[str]:
         routes = self._element.routes
         return routes.get(uri.host, ()) if uri.host in routes else routes.get(uri.user or "", ())
+
+
+def make_tokens(secret: bytes = SECRET, node: int = NODE) -> Tokens:
+    """Tokens of a node that knows itself and OTHER_NODE."""
+    nodes = {tag_of(NODE): NODE, tag_of(OTHER_NODE): OTHER_NODE}
+    return Tokens(secret, random.Random(7), node=node, nodes=nodes.get)
 
 
 def make_dialog_facts(*, member: bool = True) -> Sequence[str]:

@@ -17,7 +17,7 @@ from farm.transaction.transaction import ClientTransaction, Flow, ServerTransact
 
 _Value = TypeVar("_Value")
 
-PORTS = {"UDP": 5060, "TCP": 5060, "TLS": 5061}
+PORTS = {"UDP": 5060, "TCP": 5060, "TLS": 5061, "WS": 80, "WSS": 443}
 _LIMITS = ParserLimits()
 
 
@@ -70,6 +70,8 @@ class RecordedFlow:
     def reliable(self) -> bool:
         """Whether this stands for a stream."""
         return self.hop.transport != "UDP"
+
+    breaks = reliable
 
     @property
     def transport(self) -> str:
