@@ -64,3 +64,4 @@ $(COMPILED)/ready: setup.py setup.cfg pyproject.toml $(shell find farm twisted -
 
 clean:
 	rm -rf $(VENV) $(COMPILED) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf tests/live/browser/node_modules

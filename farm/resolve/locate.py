@@ -258,7 +258,8 @@ class _RequestSearch(_Lookup):
         address = numeric_address(target)
         if address:
             transport = stated or self.default_transport()
-            return self.with_twins([Hop(transport, address, uri.port or _DEFAULT_PORTS[transport])])
+            hops = self.with_twins([Hop(transport, address, uri.port or _DEFAULT_PORTS[transport])])
+            return require_proof(hops, address)
         name = target.lower().removesuffix(".")
         if not is_host_name(name):
             raise self.nothing_found()
@@ -273,7 +274,7 @@ class _RequestSearch(_Lookup):
             hops = yield from self.follow(candidates)
         if not hops:
             raise self.nothing_found()
-        return hops
+        return require_proof(hops, name)
 
     def stated_transport(self) -> str:
         """The transport that the URI itself demands, "" when it leaves the choice; §4.1, first paragraphs."""
@@ -395,7 +396,7 @@ class _ResponseSearch(_Lookup):
         port = self.via.port or _DEFAULT_PORTS[transport]
         address = numeric_address(self.via.host)
         if address:
-            hops = [Hop(transport, address, port)]
+            hops = require_proof([Hop(transport, address, port)], address)
         else:
             name = self.via.host.lower().removesuffix(".")
             if not is_host_name(name):
@@ -407,9 +408,17 @@ class _ResponseSearch(_Lookup):
                     return []
                 if answer.srvs:
                     hops = yield from self.follow_srvs(transport, answer.srvs)
-                    return [hop for hop in hops if _is_unicast(hop.host)]
-            hops = yield from self.follow_name(transport, name, port)
+                    return [hop for hop in require_proof(hops, name) if _is_unicast(hop.host)]
+            hops = require_proof((yield from self.follow_name(transport, name, port)), name)
         return [hop for hop in hops if _is_unicast(hop.host)]
+
+
+def require_proof(hops: list[Hop], name: str) -> list[Hop]:
+    """The hops, those over TLS with the name that was located, which the certificate must prove: never the name that
+    DNS led to, since DNS proves nothing (RFC 5922 §7.3)."""
+    if not any(hop.transport == "TLS" for hop in hops):
+        return hops
+    return [hop._replace(local=f"@{name}") if hop.transport == "TLS" else hop for hop in hops]
 
 
 def _is_unicast(host: str) -> bool:

@@ -4,9 +4,12 @@ Bytes come in from listeners and connections, become messages, and go up with th
 bytes out. Everything above meets a flow and never a socket. The order to read in:
 
 `layer` (the front door: what happens to a message, which flow leads to a hop) → `receipt` (where a request came from
-and its answers go) → `refusal` (the stateless 400) → `udp` → `datagrams` (its socket) → `connection` (one stream,
-without Twisted: buffers, keep-alives, time limits) → `stream` (its sockets) → `flows` (the other flows) → `local`
-(which addresses are ours, what our Via says) → `traffic` (what is counted at this edge).
+and its answers go) → `refusal` (the stateless 400) → `noise` (datagrams that are no messages) → `stun` (keep-alives) →
+`udp` → `datagrams` (its socket) → `connection` (one stream, without Twisted: buffers, keep-alives, time limits) →
+`stream` (its sockets) → `shedding` (their end when the node is drained) → `tls` (a cipher around it) → `websocket` (a
+session in it) → `makers` (all stream transports by name) → `proxy_protocol` (what balancers say first) → `proxied` (its
+listeners) → `flows` (the other flows) → `local` (which addresses are ours, what our Via says) → `traffic` (what is
+counted at this edge).
 
 A transport is one file here and one line in `layer.py`.
 """

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from farm.config import LimitSettings
 from farm.deadlines import Deadline, Deadlines
 from farm.metrics import Metrics
-from farm.sip.framing import PING, Broken, KeepAlive, StreamFramer
+from farm.sip.framing import PING, Broken, Frame, KeepAlive, StreamFramer
 from farm.sip.hop import Hop
 from farm.sip.parser import Malformed, ParserLimits
 from farm.transport.traffic import Traffic
@@ -51,8 +51,58 @@ class StreamReceiver(Protocol):
     def receive_connection_end(self, connection: Connection, now: float) -> None:
         """The connection is gone, or could not be made."""
 
-    def note_rejection(self, reason: str, source: Hop, now: float) -> None:
+    def note_rejection(self, reason: str, source: Hop, now: float, detail: str = "") -> None:
         """A peer was turned away."""
+
+
+class Reply:
+    """What a session answers by itself: bytes to write as they are, left out when the peer does not read."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class Ending:
+    """The end of a session: the last bytes to write, and what the peer did wrong, "" when it only leaves."""
+
+    __slots__ = ("data", "rejection")
+
+    def __init__(self, data: bytes, rejection: str) -> None:
+        self.data = data
+        self.rejection = rejection
+
+
+SessionFrame: TypeAlias = "Frame | Reply | Ending"
+
+
+class Session(Protocol):
+    """A protocol between the stream and its messages, WebSocket's; plain streams have none."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether messages can be sent."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether something unfinished waits for its rest."""
+
+    @property
+    def ping_seconds(self) -> float:
+        """How long the peer may say nothing before it is asked, 0 for ever."""
+
+    def receive(self, data: bytes) -> list[SessionFrame]:
+        """What these bytes complete, in order."""
+
+    def wrap(self, message: bytes) -> bytes:
+        """The bytes that carry a message."""
+
+    def ping(self) -> bytes:
+        """What the peer must answer when it is there."""
+
+    def farewell(self, reason: str) -> bytes:
+        """What is written before we close for that reason, b"" when nothing is."""
 
 
 class Phase(Enum):
@@ -101,11 +151,15 @@ class Connection:
         "_keepalives",
         "_message_started_at",
         "_opened_at",
+        "_pinged_at",
+        "_received_at",
+        "_session",
         "_waiting",
         "_waiting_bytes",
         "_wire",
         "accepted",
         "close_reason",
+        "domains",
         "hop",
         "local_name",
         "phase",
@@ -114,8 +168,11 @@ class Connection:
     )
 
     reliable: Final = True
+    breaks: Final = True
 
-    def __init__(self, context: StreamContext, hop: Hop, local_name: str, *, accepted: bool) -> None:
+    def __init__(
+        self, context: StreamContext, hop: Hop, local_name: str, *, accepted: bool, session: Session | None = None
+    ) -> None:
         now = context.clock()
         self.hop = hop
         self.local_name = local_name
@@ -123,16 +180,19 @@ class Connection:
         self.accepted = accepted
         self.phase = Phase.CONNECTING
         self.close_reason = ""
+        self.domains: tuple[str, ...] = ()  # what the certificate of the far end proves, once the handshake is done
         self.replies: set[object] = set()  # reply flows that lost their own connection and wait on this one
         self._context = context
         self._keepalives = context.metrics.keepalives.child(hop.transport.lower())
-        self._framer = StreamFramer(context.parser_limits)
+        self._session = session
+        self._framer: StreamFramer | Session = session or StreamFramer(context.parser_limits)
         self._wire: Wire | None = None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._full = False
         self._heard = False
-        self._opened_at = self._active_at = now
+        self._opened_at = self._active_at = self._received_at = now
+        self._pinged_at: float | None = None  # when the peer was last asked whether it is there, unless it has answered
         self._message_started_at: float | None = None
         self._deadline: Deadline | None = None
 
@@ -142,19 +202,26 @@ class Connection:
     @property
     def usable(self) -> bool:
         """Whether messages can be sent on it, now or when it is open."""
+        if self._session is not None:
+            return self.phase is Phase.OPEN and self._session.ready
         return self.phase is Phase.OPEN or self.phase is Phase.CONNECTING
 
     def send(self, data: bytes) -> bool:
         """Send a message, or keep it until the peer is connected or reads; False when it cannot be."""
         phase = self.phase
+        wrapped = data
+        if self._session is not None:
+            if not self.usable:
+                return False
+            wrapped = self._session.wrap(data)
         if phase is Phase.OPEN and not self._full:
             assert self._wire is not None
-            self._wire.write(data)
+            self._wire.write(wrapped)
         elif phase is Phase.OPEN or phase is Phase.CONNECTING:
-            if self._waiting_bytes + len(data) > self._context.limits.write_buffer_bytes:
+            if self._waiting_bytes + len(wrapped) > self._context.limits.write_buffer_bytes:
                 return self._overflow(phase)
-            self._waiting.append(data)
-            self._waiting_bytes += len(data)
+            self._waiting.append(wrapped)
+            self._waiting_bytes += len(wrapped)
         else:
             return False
         self._active_at = self._context.clock()
@@ -178,6 +245,8 @@ class Connection:
             self.close_reason = reason
             self._arm(self._context.clock() + CLOSING_SECONDS)
             assert self._wire is not None
+            if self._session is not None:
+                self._wire.write(self._session.farewell(reason))
             self._wire.close()
 
     def abort(self, reason: str) -> None:
@@ -203,14 +272,14 @@ class Connection:
             return
         self._wire = wire
         self.phase = Phase.OPEN
-        self._opened_at = self._active_at = self._context.clock()
+        self._opened_at = self._active_at = self._received_at = self._context.clock()
         self._arm(self._next_check())
         self._flush()
 
     def receive(self, data: bytes) -> None:
         """Bytes have come in."""
         context = self._context
-        now = self._active_at = context.clock()
+        now = self._active_at = self._received_at = context.clock()
         receiver = context.receiver
         pongs = 0
         whole = 0
@@ -229,6 +298,8 @@ class Connection:
                 receiver.receive_broken_stream(frame.error, self, now)
                 self.close("malformed")
                 return
+            else:
+                self._take(frame, now)
         if pongs and self.phase is Phase.OPEN:
             self._pong(pongs)
         if not self._framer.partial:
@@ -238,11 +309,22 @@ class Connection:
             if self.phase is Phase.OPEN:
                 self._arm(self._next_check())
 
+    def _take(self, frame: Reply | Ending, now: float) -> None:
+        """What the session wants written, or its end."""
+        if isinstance(frame, Ending) and frame.rejection:
+            self._context.receiver.note_rejection(frame.rejection, self.hop, now)
+        if not self._full:
+            assert self._wire is not None
+            self._wire.write(frame.data)
+        if isinstance(frame, Ending):
+            self.close("malformed" if frame.rejection else "peer")
+
     def _pong(self, count: int) -> None:
         """RFC 5626 §4.4.1: one CRLF for each ping. A peer that pings and does not read gets none."""
         if not self._full:
             assert self._wire is not None
-            self._wire.write(b"\r\n" * count)
+            data = b"\r\n" * count
+            self._wire.write(data if self._session is None else self._session.wrap(data))
 
     def pause(self) -> None:
         """The wire is full."""
@@ -291,7 +373,20 @@ class Connection:
             at = min(at, self._opened_at + limits.first_message_seconds)
         if self._message_started_at is not None:
             at = min(at, self._message_started_at + limits.message_seconds)
+        if self._session is not None and self._session.ping_seconds:
+            at = min(at, max(self._received_at, self._pinged_at or 0.0) + self._session.ping_seconds)
         return at
+
+    def _ping(self, session: Session, now: float) -> None:
+        """Ask a silent peer whether it is there, or give it up when it has not answered the last time."""
+        if self._pinged_at is not None and self._received_at < self._pinged_at:
+            self.close("idle")
+            return
+        self._pinged_at = now
+        if not self._full:
+            assert self._wire is not None
+            self._wire.write(session.ping())
+        self._arm(self._next_check())
 
     def _arm(self, at: float) -> None:
         deadlines = self._context.deadlines
@@ -314,5 +409,11 @@ class Connection:
             self.abort("slow")
         elif now >= self._active_at + limits.idle_seconds:
             self.close("idle")
+        elif (
+            self._session is not None
+            and self._session.ping_seconds
+            and now >= max(self._received_at, self._pinged_at or 0.0) + self._session.ping_seconds
+        ):
+            self._ping(self._session, now)
         else:
             self._arm(self._next_check())

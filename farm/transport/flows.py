@@ -31,6 +31,8 @@ class DeadFlow:
 
     __slots__ = ("hop", "local_name")
 
+    breaks: Final = False  # it says at once that it leads nowhere
+
     def __init__(self, hop: Hop, local_name: str) -> None:
         self.hop = hop
         self.local_name = local_name
@@ -59,6 +61,7 @@ class StreamReply:
     __slots__ = ("_connection", "_flow_to", "back")
 
     reliable: Final = True
+    breaks: Final = True
 
     def __init__(self, connection: Connection, back: Hop, flow_to: Callable[[Hop], Any]) -> None:
         self._connection = connection

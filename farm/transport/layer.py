@@ -20,21 +20,29 @@ from twisted.logger import Logger
 from farm.config import LimitSettings, SipSettings, parse_host_port, parse_listen
 from farm.deadlines import Deadlines
 from farm.metrics import Metrics
-from farm.sip.hop import Hop
+from farm.security.sip_certificates import SipCertificates
+from farm.sip.hop import Hop, short_local
 from farm.sip.message import Request, Response
 from farm.sip.parser import Malformed, ParserLimits, parse
+from farm.sip.via import Via
 from farm.transport.connection import Connection, StreamContext
 from farm.transport.datagrams import Address
 from farm.transport.flows import DeadFlow, StreamReply, choose_listener
 from farm.transport.local import LocalAddresses, find_own_addresses, is_unicast, make_listener_name
+from farm.transport.makers import StreamMakers
+from farm.transport.noise import Noise
+from farm.transport.proxied import ProxyFront
 from farm.transport.receipt import find_noise, stamp
 from farm.transport.refusal import MARGIN_BYTES, AnswerBudget, make_refusal
-from farm.transport.stream import StreamTable, TcpConnector, TcpListener, names_connection
+from farm.transport.shedding import Shedding
+from farm.transport.stream import StreamTable, TcpListener, names_connection
 from farm.transport.traffic import Traffic
 from farm.transport.udp import ListenError, LocalEnd, UdpEnd, UdpFlow, UdpListener
+from farm.transport.websocket import WebSocketRules
 
 __all__ = ["Gate", "ListenError", "Receiver", "Rejections", "TransportLayer"]
 
+_S: Final = ord("S")  # what every response begins with, and of the requests SUBSCRIBE alone
 STOP_SECONDS: Final = 1.0  # connections that have not closed by then are reset
 
 _log: Final = Logger(namespace="transport")
@@ -70,6 +78,19 @@ class Gate(Port):
         """Whether a message of that source is looked at."""
 
 
+class Siblings(Port):
+    """The other nodes of the farm. None of these raises."""
+
+    def take_response(self, data: bytes, source: Hop, now: float) -> bool:
+        """Whether a response, not yet read, is for another node's transaction; it has gone there then."""
+
+    def knows_branch(self, branch: str) -> bool:
+        """Whether it is of the farm's making, by its looks."""
+
+    def receive_connection_end(self, hop: Hop, now: float) -> None:
+        """A connection of ours is gone, over which they may have sent."""
+
+
 class TransportLayer:
     """All sockets of a node. `receiver` hears what comes in; `clock` tells monotonic seconds, as the reactor's.
 
@@ -91,8 +112,10 @@ class TransportLayer:
         gate: Gate | None = None,
         find_own: Callable[[], Iterable[str]] = find_own_addresses,
         report_refused: Callable[[str, str, float], None] | None = None,
+        certificates: SipCertificates | None = None,
     ) -> None:
         self.receiver = receiver
+        self.siblings: Siblings | None = None  # set where there are any
         self._reactor = reactor
         self._limits = limits
         self._parser_limits = _make_parser_limits(limits)
@@ -102,13 +125,20 @@ class TransportLayer:
         self._gate = gate
         self._report_refused = report_refused
         self._traffic = Traffic(metrics)
-        self._udp_keepalives = metrics.keepalives.child("udp")
+        self._noise = Noise(metrics, rejections)
         self._unexpected = metrics.unexpected_errors.child("transport")
         advertise, advertise_port = parse_host_port(settings.advertise) if settings.advertise else ("", 0)
         self._addresses = LocalAddresses(settings.farm_name, advertise, advertise_port or 0, find_own)
         self._budget = AnswerBudget()
         self._context = StreamContext(self, limits, self._parser_limits, metrics, self._traffic, deadlines, clock)
         self._streams = StreamTable(self._context, rng.getrandbits(48) << 16)
+        self.shedding = Shedding(self._streams, deadlines, rng)
+        rules = WebSocketRules(
+            frozenset(origin.lower() for origin in settings.websocket_origins),
+            settings.websocket_ping_seconds,
+            lambda: self._limits.header_bytes + self._limits.body_bytes,
+        )
+        self._makers = StreamMakers(self._streams, certificates, rules)
         self._listeners: dict[str, Listener] = {}
         self._udp: list[UdpListener] = []
         self._ends: dict[str, UdpEnd] = {}
@@ -116,10 +146,11 @@ class TransportLayer:
 
     # Listening
 
-    def listen(self, specifications: Iterable[str]) -> None:
+    def listen(self, specifications: Iterable[str], proxy_networks: Iterable[str] | None = None) -> None:
         """Open listeners given as `udp:HOST:PORT` or `tcp:HOST:PORT`; raises ListenError when one cannot be.
 
-        Those opened before it stay open; `stop` closes them.
+        With `proxy_networks` they are for balancers in these, which speak the PROXY protocol. Those opened before it
+        stay open; `stop` closes them.
         """
         for text in specifications:
             try:
@@ -134,19 +165,21 @@ class TransportLayer:
                 listener = UdpListener(host, port, self, self._traffic, self._metrics)
                 listener.open(self._reactor, self._limits.receive_buffer_bytes)
                 self._udp.append(listener)
-                self._ends[listener.name] = listener
+                self._add_end(listener)
                 self._metrics.flows.child("udp").inc()
-            elif transport == "TCP":
-                listener = TcpListener(host, port, self._streams)
-                listener.open(self._reactor)
             else:
-                raise ListenError(f"cannot listen on {name}: {transport.lower()} is not available yet, use udp or tcp")
+                stream = self._makers.make_listener(transport, host, port)
+                if proxy_networks is not None:
+                    stream.front = ProxyFront(stream, self._streams, proxy_networks)
+                stream.open(self._reactor)
+                listener = stream
             self._listeners[listener.name] = listener
             self._addresses.add(listener.name, transport, host, listener.port)
 
     def stop(self) -> Deferred[Any]:
         """Close all listeners and connections; answered when nothing is left in the reactor."""
         self._stopping = True
+        self.shedding.stop()
         waiting = [listener.close() for listener in self._listeners.values()]
         self._metrics.flows.child("udp").dec(len(self._udp))
         self._listeners.clear()
@@ -192,6 +225,11 @@ class TransportLayer:
 
     # Going down
 
+    def find_listener(self, transport: str) -> str:
+        """The name of a listener of that transport, failing that of any; "" without one."""
+        names = list(self._listeners)
+        return next((name for name in names if name.startswith(f"{transport.lower()}:")), next(iter(names), ""))
+
     def flow_to(self, hop: Hop) -> AnyFlow:
         """The flow to a hop: for UDP through `hop.local` or a listener that fits, for a stream the connection that is
         there or a new one; when `hop.local` names a connection that is gone, or nothing leads there, one that refuses.
@@ -211,16 +249,19 @@ class TransportLayer:
     def _connect(self, hop: Hop) -> AnyFlow:
         now = self._clock()
         stream = self._find_stream_listener(hop)
-        if self._stopping or stream is None or hop.transport != "TCP" or not is_unicast(hop.host) or not hop.port:
+        dialled = stream is not None and self._makers.can_dial(hop, stream)
+        if self._stopping or not dialled or not is_unicast(hop.host) or not hop.port:
             return self._make_dead_flow(hop)
         refusal = self._streams.find_refusal(hop.host, accepted=False)
         if refusal:
             self._rejections.note(refusal, now, source=str(hop))
             return self._make_dead_flow(hop)
-        connection = self._streams.add(hop.transport, hop.host, hop.port, stream.name, accepted=False)
-        listen_host = stream.host if (":" in stream.host) == (":" in hop.host) else ""
-        TcpConnector(connection).start(self._reactor, listen_host, self._limits.connect_seconds)
-        return connection
+        return self._makers.dial(self._reactor, hop, stream, self._limits.connect_seconds)
+
+    def _add_end(self, end: UdpEnd) -> None:
+        """A local address of UDP, by its name, and by the short one that a token brings back."""
+        self._ends[end.name] = end
+        self._ends.setdefault(short_local(end.name), end)
 
     def _find_udp_end(self, hop: Hop) -> UdpEnd | None:
         """The named local address, or the listener that fits the target."""
@@ -229,9 +270,13 @@ class TransportLayer:
     def _find_stream_listener(self, hop: Hop) -> Listener | None:
         """Whose address an outgoing connection has and whose name our Via bears: a TCP listener, else any."""
         named = self._listeners.get(hop.local)
-        if isinstance(named, TcpListener):
+        if isinstance(named, TcpListener) and named.transport == hop.transport:
             return named
-        tcp = [listener for listener in self._listeners.values() if isinstance(listener, TcpListener)]
+        tcp = [
+            listener
+            for listener in self._listeners.values()
+            if isinstance(listener, TcpListener) and listener.transport == hop.transport and listener.front is None
+        ]
         return choose_listener(tcp, hop.host) or choose_listener(list(self._listeners.values()), hop.host)
 
     def _make_dead_flow(self, hop: Hop) -> DeadFlow:
@@ -246,14 +291,16 @@ class TransportLayer:
         if len(data) < 20 or data[0] <= 32:
             reason = find_noise(data)
             if reason:
-                self._ignore_noise(reason, address, now)
+                self._noise.receive(reason, data, address, end, now)
                 return
         try:
             if self._gate is not None and not self._gate.admit(host, now):
                 self._rejections.note("request-rate", now, source=host)
                 return
-            message = parse(data, self._parser_limits)
             source = Hop("UDP", host, port, end.name)
+            if self.siblings is not None and data[0] == _S and self.siblings.take_response(data, source, now):
+                return
+            message = parse(data, self._parser_limits)
             if isinstance(message, Request):
                 self._traffic.count_request(message.method)
                 flow = UdpFlow(end, stamp(message, source))
@@ -268,7 +315,7 @@ class TransportLayer:
 
     def receive_new_end(self, end: LocalEnd) -> None:
         """A listener bound to all addresses was asked at one for the first time."""
-        self._ends[end.name] = end
+        self._add_end(end)
         self._addresses.add(end.name, "UDP", end.host, end.port)
 
     def receive_refused_request(self, method: str, branch: str, address: Address) -> None:
@@ -290,10 +337,14 @@ class TransportLayer:
             if self._gate is not None and not self._gate.admit(source.host, now):
                 self._rejections.note("request-rate", now, source=source.host)
                 return
+            if self.siblings is not None and data[0] == _S and self.siblings.take_response(data, source, now):
+                return
             message = parse(data, self._parser_limits)
             if isinstance(message, Request):
                 self._traffic.count_request(message.method)
                 back = stamp(message, source)
+                if connection.domains:
+                    back = self._note_proved(message, connection, back)
                 self.receiver.receive_request(message, StreamReply(connection, back, self.flow_to), now)
             else:
                 self._receive_response(message, connection, now)
@@ -301,6 +352,19 @@ class TransportLayer:
             self._refuse(error, source, connection, now, len(data))
         except Exception:
             self._report_unexpected(source)
+
+    def _note_proved(self, request: Request, connection: Connection, back: Hop) -> Hop:
+        """A request of a peer that has proved domains: where it says so in its Via, its connection carries requests to
+        them (RFC 5923 §8.2). Answers where to connect for the response when the connection is gone."""
+        via = request.top_via
+        if via is not None and "alias" in via.params:
+            self._streams.alias(connection, back.port)
+        return back._replace(local=f"@{connection.domains[0]}")
+
+    def domains_of(self, hop: Hop) -> tuple[str, ...]:
+        """The domains that the certificate of a request's sender proves, from the hop that the request came by."""
+        connection = self._streams.find(hop)
+        return () if connection is None else connection.domains
 
     def receive_broken_stream(self, error: Malformed, connection: Connection, now: float) -> None:
         """A stream that cannot be framed any more."""
@@ -312,24 +376,48 @@ class TransportLayer:
     def receive_connection_end(self, connection: Connection, now: float) -> None:
         """A connection is gone; whoever waits for an answer on it is told in a turn of its own."""
         self._streams.remove(connection)
+        if self.siblings is not None:
+            self.siblings.receive_connection_end(connection.hop, now)
         if not self._stopping:
             self._reactor.callLater(0, self._report_failure, connection)
             for reply in connection.replies:
                 self._reactor.callLater(0, self._report_failure, reply)
         connection.replies.clear()
 
-    def note_rejection(self, reason: str, source: Hop, now: float) -> None:
+    def receive_relayed(self, data: bytes, source: Hop, flow: Any, now: float) -> None:
+        """What another node took in from `source`, and is ours: a response to a request of ours, or a request, which
+        was stamped there. Answers to it take `flow`."""
+        try:
+            message = parse(data, self._parser_limits)
+            message.source = source
+            if isinstance(message, Request):
+                self.receiver.receive_request(message, flow, now)
+            else:
+                self._traffic.count_response(message.cseq_method, message.status)
+                self.receiver.receive_response(message, flow, now)
+        except Malformed as error:
+            self._rejections.note(error.reason, now, source=source.host, detail=error.phrase)
+        except Exception:
+            self._report_unexpected(source)
+
+    def note_rejection(self, reason: str, source: Hop, now: float, detail: str = "") -> None:
         """A peer was turned away."""
-        self._rejections.note(reason, now, source=str(source))
+        self._rejections.note(reason, now, source=str(source), detail=detail)
 
     def _receive_response(self, response: Response, flow: UdpFlow | Connection, now: float) -> None:
         self._traffic.count_response(response.cseq_method, response.status)
         via = response.top_via
-        if via is None or not self._addresses.is_local(via.host, via.port):
+        if via is None or not self._is_ours(via):
             self._rejections.note("response-not-ours", now, source=flow.hop.host, method=response.cseq_method)
             return
         response.source = flow.hop
         self.receiver.receive_response(response, flow, now)
+
+    def _is_ours(self, via: Via) -> bool:
+        """By its sent-by, or as another node's request that left through a flow of ours, by its branch."""
+        if self._addresses.is_local(via.host, via.port):
+            return True
+        return self.siblings is not None and self.siblings.knows_branch(via.branch)
 
     def _refuse(
         self,
@@ -355,13 +443,6 @@ class TransportLayer:
             answer = make_refusal(error, request, size + MARGIN_BYTES)
             if answer is not None and self._budget.take(now):
                 end.send(answer, (back.host, back.port))
-
-    def _ignore_noise(self, reason: str, address: Address, now: float) -> None:
-        """What is no message on UDP: keep-alives are counted as such, the rest as a rejection; none is answered."""
-        if reason == "keepalive":
-            self._udp_keepalives.inc()
-        else:
-            self._rejections.note(reason, now, source=address[0])
 
     def _report_failure(self, flow: Connection | StreamReply) -> None:
         try:

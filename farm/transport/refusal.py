@@ -14,22 +14,21 @@ from farm.sip.message import Request, make_header, make_response
 from farm.sip.status import SipError
 
 ANSWERS_PER_SECOND: Final = 100.0
-BURST: Final = 100.0
 MARGIN_BYTES: Final = 200  # received and rport, the To tag, the phrase, Content-Length
 
 
 class AnswerBudget:
-    """A token bucket for answers to sources that have proved nothing."""
+    """A token bucket for answers to sources that have proved nothing: so many a second, and as many at once."""
 
-    __slots__ = ("_at", "_left")
+    __slots__ = ("_at", "_left", "_most")
 
-    def __init__(self) -> None:
-        self._left = BURST
+    def __init__(self, most: float = ANSWERS_PER_SECOND) -> None:
+        self._most = self._left = most
         self._at = 0.0
 
     def take(self, now: float) -> bool:
         """Whether one more answer may go out."""
-        self._left = min(BURST, self._left + (now - self._at) * ANSWERS_PER_SECOND)
+        self._left = min(self._most, self._left + (now - self._at) * self._most)
         self._at = now
         if self._left < 1.0:
             return False

@@ -2,6 +2,8 @@
 
 A connection is found by its far end, so that requests go over one that is already there, accepted ones included, and
 by its own name, which a binding keeps: a phone behind NAT is reached through the connection it opened, or not at all.
+Where a far end must prove a domain, it is found by that as well: a connection that was made for it, or an accepted one
+whose peer has proved it and wants to be reached so (`alias`, RFC 5923).
 Accepting is limited in all and by source; who comes over the limit is closed at once and counted.
 
 TLS and WebSocket are other ways to make the two ends of a `StreamWire`; the table and `Connection` serve them as they
@@ -12,8 +14,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Final, TypeAlias
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError, ConnectionDone
@@ -23,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from farm.sip.hop import Hop
-from farm.transport.connection import Connection, StreamContext
+from farm.transport.connection import Connection, Session, StreamContext
 from farm.transport.local import WILDCARDS, make_listener_name
 from farm.transport.udp import ListenError, bind_socket, explain_refusal
 
@@ -32,10 +34,17 @@ from farm.transport.udp import ListenError, bind_socket, explain_refusal
 BACKLOG: Final = 1024
 _NAMED: Final = "#"  # between a listener's name and a connection's number
 
+_Proved: TypeAlias = tuple[str, str, int, str]  # transport, address, port and domain
+
 
 def names_connection(local: str) -> bool:
     """Whether a hop's `local` names one connection, not a listener."""
     return _NAMED in local
+
+
+def number_of(local: str) -> str:
+    """The number in a connection's name, which no other connection of the node has."""
+    return local[local.rfind(_NAMED) + 1 :]
 
 
 class StreamTable:
@@ -44,8 +53,10 @@ class StreamTable:
     def __init__(self, context: StreamContext, first_number: int) -> None:
         self.context = context
         self._next_number = first_number
-        self._all: dict[str, Connection] = {}
+        self._all: dict[str, Connection] = {}  # by number, which is all of the name that a token has room for
         self._by_remote: dict[tuple[str, str, int], Connection] = {}
+        self._by_domain: dict[_Proved, Connection] = {}
+        self._proved: dict[str, list[_Proved]] = {}  # by the connection's name, its keys there
         self._by_source: dict[str, int] = {}
         self._emptied: Deferred[None] | None = None
 
@@ -64,16 +75,29 @@ class StreamTable:
             return "too-many-connections-from-source"
         return ""
 
-    def add(self, transport: str, host: str, port: int, listener: str, *, accepted: bool) -> Connection:
-        """A new connection, not yet open."""
+    def add(
+        self,
+        transport: str,
+        host: str,
+        port: int,
+        listener: str,
+        *,
+        accepted: bool,
+        session: Session | None = None,
+        domain: str = "",
+    ) -> Connection:
+        """A new connection, not yet open; one that is made for a domain ends when the far end does not prove it."""
         name = f"{listener}{_NAMED}{self._next_number:x}"
         self._next_number += 1
-        connection = Connection(self.context, Hop(transport, host, port, name), listener, accepted=accepted)
-        self._all[name] = connection
+        hop = Hop(transport, host, port, name)
+        connection = Connection(self.context, hop, listener, accepted=accepted, session=session)
+        self._all[number_of(name)] = connection
         self._by_remote[(transport, host, port)] = connection
         if accepted:
             key = source_key(host)
             self._by_source[key] = self._by_source.get(key, 0) + 1
+        if domain:
+            self._prove(connection, port, (domain,))
         metrics, label = self.context.metrics, transport.lower()
         metrics.flows.child(label).inc()
         metrics.flows_opened.child(label, "in" if accepted else "out").inc()
@@ -82,10 +106,13 @@ class StreamTable:
     def remove(self, connection: Connection) -> None:
         """It has ended."""
         hop = connection.hop
-        if self._all.pop(hop.local, None) is None:
+        if self._all.pop(number_of(hop.local), None) is None:
             return
         if self._by_remote.get(hop.remote) is connection:
             del self._by_remote[hop.remote]
+        for proved in self._proved.pop(hop.local, ()):
+            if self._by_domain.get(proved) is connection:
+                del self._by_domain[proved]
         if connection.accepted:
             key = source_key(hop.host)
             left = self._by_source[key] - 1
@@ -101,12 +128,35 @@ class StreamTable:
             emptied.callback(None)
 
     def find(self, hop: Hop) -> Connection | None:
-        """The usable connection that a hop means: the one it names, or any with that far end."""
+        """The usable connection that a hop means: the one it names, one whose far end proves the domain, or any with
+        that far end.
+
+        An address in place of a domain is proved by an accepted connection that comes from it.
+        """
+        domain = hop.domain
         if names_connection(hop.local):
-            connection = self._all.get(hop.local)
+            connection = self._all.get(number_of(hop.local))
+        elif domain:
+            connection = self._by_domain.get((*hop.remote, domain))
+            if connection is None and domain == hop.host:
+                accepted = self._by_remote.get(hop.remote)
+                connection = accepted if accepted is not None and accepted.accepted else None
         else:
             connection = self._by_remote.get(hop.remote)
         return connection if connection is not None and connection.usable else None
+
+    def alias(self, connection: Connection, port: int) -> None:
+        """An accepted connection may carry requests to the domains that its peer has proved, at the port that it says
+        it listens on (RFC 5923 §8); the first port it names."""
+        if connection.accepted and connection.domains and connection.hop.local not in self._proved:
+            self._prove(connection, port, connection.domains)
+
+    def _prove(self, connection: Connection, port: int, domains: Iterable[str]) -> None:
+        transport, host = connection.hop[:2]
+        keys: list[_Proved] = [(transport, host, port, domain) for domain in domains]
+        self._proved[connection.hop.local] = keys
+        for key in keys:
+            self._by_domain[key] = connection
 
     def when_empty(self) -> Deferred[None]:
         """Answered when the last connection has ended."""
@@ -167,14 +217,16 @@ class StreamWire(Protocol):
 
 
 class TcpListener(ServerFactory):
-    """One bound socket that accepts streams."""
+    """One bound socket that accepts streams. Another transport is another `transport` and another `make_wire`."""
 
     noisy = False
+    transport: ClassVar[str] = "TCP"
 
     def __init__(self, host: str, port: int, table: StreamTable) -> None:
-        self.name = make_listener_name("TCP", host, port)
+        self.name = make_listener_name(self.transport, host, port)
         self.host = host
         self.port = port
+        self.front: ServerFactory | None = None  # what takes the connections before they are this one's, if anything
         self._table = table
         self._port: Any = None
 
@@ -182,29 +234,39 @@ class TcpListener(ServerFactory):
         """Bind, to any free port when it is 0; raises ListenError."""
         if IReactorSocket.providedBy(reactor):
             with bind_socket(self.name, socket.SOCK_STREAM, self.host, self.port) as bound:
-                self._port = reactor.adoptStreamPort(bound.fileno(), bound.family, self)
+                self._port = reactor.adoptStreamPort(bound.fileno(), bound.family, self.front or self)
         else:
             try:
-                self._port = reactor.listenTCP(self.port, self, BACKLOG, interface=self.host)
+                self._port = reactor.listenTCP(self.port, self.front or self, BACKLOG, interface=self.host)
             except CannotListenError as error:
                 raise ListenError(explain_refusal(self.name, error.socketError)) from None
         self.port = self._port.getHost().port
-        self.name = make_listener_name("TCP", self.host, self.port)
+        self.name = make_listener_name(self.transport, self.host, self.port)
 
     def close(self) -> Deferred[Any]:
         """Accept no more."""
         return maybeDeferred(self._port.stopListening)
 
-    def buildProtocol(self, addr: Any) -> StreamWire | None:
+    def make_wire(self, connection: Connection) -> Protocol:
+        """What carries an accepted connection."""
+        return StreamWire(connection)
+
+    def make_session(self) -> Session | None:
+        """What lies between its bytes and its messages, None for a plain stream."""
+        return None
+
+    def buildProtocol(self, addr: Any) -> Protocol | None:
         """Called by Twisted for each connection; None closes it."""
         table = self._table
         host = unmap_address(addr.host)
         refusal = table.find_refusal(host, accepted=True)
         if refusal:
             context = table.context
-            context.receiver.note_rejection(refusal, Hop("TCP", host, addr.port, self.name), context.clock())
+            hop = Hop(self.transport, host, addr.port, self.name)
+            context.receiver.note_rejection(refusal, hop, context.clock())
             return None
-        return StreamWire(table.add("TCP", host, addr.port, self.name, accepted=True))
+        session = self.make_session()
+        return self.make_wire(table.add(self.transport, host, addr.port, self.name, accepted=True, session=session))
 
 
 class TcpConnector(ClientFactory):
@@ -216,6 +278,10 @@ class TcpConnector(ClientFactory):
         self._connection = connection
         self._connector: Any = None
 
+    def make_wire(self, connection: Connection) -> Protocol:
+        """What carries the connection that has been made."""
+        return StreamWire(connection)
+
     def start(self, reactor: Any, listen_host: str, connect_seconds: float) -> None:
         """Connect, from the listener's own address unless it is bound to all."""
         connection = self._connection
@@ -224,9 +290,9 @@ class TcpConnector(ClientFactory):
         connection.prepare(self)
         self._connector = reactor.connectTCP(hop.host, hop.port, self, timeout=connect_seconds, bindAddress=bind)
 
-    def buildProtocol(self, addr: Any) -> StreamWire:
+    def buildProtocol(self, addr: Any) -> Protocol:
         """Called by Twisted when the peer has accepted."""
-        return StreamWire(self._connection)
+        return self.make_wire(self._connection)
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
         """Called by Twisted when the peer cannot be reached."""

@@ -137,6 +137,11 @@ class UdpListener(DatagramProtocol):
         self.count_sent(data)
         return True
 
+    def send_keepalive(self, data: bytes, address: Address) -> None:
+        """Send what is no message and is not counted as one."""
+        with suppress(OSError, OverflowError, ValueError):
+            self._send(data, address)
+
     def count_refused(self) -> None:
         """The network refused a message."""
         self._errors.inc()
@@ -165,6 +170,11 @@ class LocalEnd:
         self._listener.count_sent(data)
         return True
 
+    def send_keepalive(self, data: bytes, address: Address) -> None:
+        """Send what is no message and is not counted as one."""
+        with suppress(OSError, OverflowError, ValueError):
+            self._socket.send(data, address, self._control)
+
 
 UdpEnd: TypeAlias = UdpListener | LocalEnd
 
@@ -175,6 +185,7 @@ class UdpFlow:
     __slots__ = ("_end", "hop")
 
     reliable: Final = False
+    breaks: Final = False
     transport: Final = "UDP"
 
     def __init__(self, end: UdpEnd, hop: Hop) -> None:

@@ -484,3 +484,34 @@ def test_a_response_whose_dns_fails_goes_nowhere() -> None:
         {("SRV", "_sip._udp.p.example.com"): Answer(failure="timeout"), ("A", "p.example.com"): ["192.0.2.1"]}
     )
     assert locate_response("SIP/2.0/UDP p.example.com;branch=z9hG4bKa", table) == []
+
+
+def test_a_hop_over_tls_names_what_was_located_and_not_what_dns_led_to() -> None:
+    """RFC 5922 §7.3: the certificate must prove the domain of the URI, whatever SRV and NAPTR say."""
+    zone = {
+        ("SRV", "_sips._tcp.example.com"): (Srv(1, 1, 5061, "host.hoster.example"),),
+        ("A", "host.hoster.example"): ("192.0.2.1",),
+        ("A", "example.net"): ("192.0.2.2",),
+    }
+
+    def proofs(uri: str, size: int = 0) -> list[tuple[str, str]]:
+        hops = make_locator(Table(dict(zone)), SECURE).locate(parse_uri(uri), NOW, size)
+        assert isinstance(hops, list)
+        return [(hop.transport, hop.domain) for hop in hops]
+
+    assert proofs("sips:bob@Example.com.") == [("TLS", "example.com")]
+    assert proofs("sip:example.com;transport=tls") == [("TLS", "example.com")]
+    assert proofs("sips:example.net:5071") == [("TLS", "example.net")]
+    assert proofs("sips:bob@example.org;maddr=example.com") == [("TLS", "example.com")]
+    assert proofs("sips:192.0.2.9") == [("TLS", "192.0.2.9")]
+    assert proofs("sips:[2001:db8:0::9]") == [("TLS", "2001:db8::9")]
+    assert proofs("sip:example.net;transport=udp", 3000) == [("TCP", ""), ("UDP", "")]
+
+
+def test_a_response_over_tls_goes_only_to_who_proves_the_sent_by() -> None:
+    table = Table({("A", "proxy.example.com"): ("192.0.2.1",)})
+    for sent_by, domain in (("Proxy.example.com:5071", "proxy.example.com"), ("192.0.2.7", "192.0.2.7")):
+        via = parse_via(f"SIP/2.0/TLS {sent_by};branch=z9hG4bKa")
+        hops = make_locator(table, SECURE).locate_response(via, NOW)
+        assert isinstance(hops, list)
+        assert [hop.domain for hop in hops] == [domain]

@@ -7,11 +7,13 @@ this runs. `NOON` is a time inside of it.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -139,6 +141,55 @@ def write_identity(
             (directory / name).write_bytes(content)
             (directory / name).chmod(mode)
     return directory
+
+
+def make_sip_certificate(
+    *names: str,
+    common_name: str = "sip",
+    signer: Signer | None = None,
+    key: Key | None = None,
+    usage: Sequence[x509.ObjectIdentifier] | None = (ExtendedKeyUsageOID.SERVER_AUTH,),
+    validity: tuple[str, str] = VALID,
+) -> x509.Certificate:
+    """A certificate for SIP over TLS, of the authority "sip" unless something else is said. `names` are its
+    subjectAltName, written as OpenSSL does: "URI:sip:example.com", "DNS:example.com", "IP:192.0.2.1"."""
+    signer = signer or make_signer("sip", "sip")
+    builder = x509.CertificateBuilder(
+        signer.certificate.subject,
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []),
+        (key or make_node_key("sip")).public_key(),
+        zlib.crc32(repr((names, common_name, validity)).encode()) + 1,
+        datetime.fromtimestamp(seconds_of(validity[0]), UTC),
+        datetime.fromtimestamp(seconds_of(validity[1]), UTC),
+    )
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key())
+    builder = builder.add_extension(issuer, critical=False)
+    if usage is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_read_name(name) for name in names]), False)
+    return builder.sign(signer.key, hashes.SHA256())
+
+
+def _read_name(text: str) -> x509.GeneralName:
+    kind, _, value = text.partition(":")
+    if kind == "IP":
+        return x509.IPAddress(ip_address(value))
+    return x509.DNSName(value) if kind == "DNS" else x509.UniformResourceIdentifier(value)
+
+
+def write_sip_files(directory: Path, *names: str, label: str = "sip", **parts: Any) -> dict[str, Any]:
+    """The files of a certificate as of `make_sip_certificate`, and the section `[tls]` that names them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    key = parts.setdefault("key", make_node_key("sip"))
+    names = names or ("URI:sip:example.com", "DNS:example.com", "DNS:sip.example.com")
+    certificate, key_file, trust = (directory / f"{label}.{kind}" for kind in ("pem", "key", "trust"))
+    certificate.write_bytes(pack_certificate(make_sip_certificate(*names, **parts)))
+    key_file.write_bytes(pack_key(key))
+    key_file.chmod(0o600)
+    trust.write_bytes(pack_certificate(make_signer("sip", "sip").certificate))
+    return {"certificates": [str(certificate)], "keys": [str(key_file)], "trust": str(trust)}
 
 
 def make_identity(directory: Path, number: int = 1, wall: float = NOON) -> Identity:

@@ -8,6 +8,7 @@ from pathlib import Path as FilePath
 import pytest
 
 from farm.config import LimitSettings
+from farm.sip.hop import Hop
 from farm.transport.layer import ListenError
 from tests.support.edge import NODE, PHONE, DatagramPeer, Edge, Server, connect, make_edge
 from tests.support.messages import request_bytes, response_bytes
@@ -197,16 +198,30 @@ def test_the_broadcast_response_of_rfc_4475_is_never_sent_on() -> None:
         (b"\r\n\r\n", None),
         (b"\0\0\0\0", None),
         (b"\r\n" * 5000, None),
-        (b"\x00\x01\x00\x00\x21\x12\xa4\x42" + b"x" * 12, "stun"),
+        (b"\x00\x11\x00\x00\x21\x12\xa4\x42" + b"x" * 12, "stun"),
     ],
 )
-def test_keep_alives_and_stun_on_udp_are_counted_and_not_answered(data: bytes, reason: str | None) -> None:
+def test_line_ends_and_bad_stun_on_udp_are_counted_and_not_answered(data: bytes, reason: str | None) -> None:
     _, edge, phone = make_edge()
     peer = DatagramPeer(phone)
     peer.send(data)
     assert (peer.received, edge.requests) == ([], [])
     assert edge.rejections.reasons == ([] if reason is None else [reason])
     assert edge.value("keepalives", "udp") == (1 if reason is None else 0)
+
+
+def test_stun_on_a_sip_port_is_answered_from_that_port_and_is_no_message() -> None:
+    """RFC 5626 §8."""
+    _, edge, phone = make_edge(listen=(f"udp:{NODE}:5060", f"udp:{NODE}:5070"))
+    peer = DatagramPeer(phone, 40000)
+    peer.send(b"\x00\x01\x00\x00\x21\x12\xa4\x42" + b"x" * 12, port=5070)
+    ((answer, address),) = peer.received
+    assert address == (NODE, 5070)
+    assert answer[:20] == b"\x01\x01\x00\x0c\x21\x12\xa4\x42" + b"x" * 12
+    assert answer[26:] == (40000 ^ 0x2112).to_bytes(2, "big") + bytes((192 ^ 0x21, 0 ^ 0x12, 2 ^ 0xA4, 101 ^ 0x42))
+    assert (edge.requests, edge.rejections.reasons) == ([], [])
+    assert edge.value("keepalives", "udp") == 1
+    assert edge.value("sip_responses", "other", "1xx", "out") == 0
 
 
 def test_garbage_is_counted_and_not_answered() -> None:
@@ -352,6 +367,9 @@ def test_the_listener_is_chosen_by_name_then_family_and_never_loopback_for_the_w
     assert edge.flow_to("UDP", "2001:db8::101", 5060).local_name == "udp:[2001:db8::1]:5060"
     assert edge.flow_to("UDP", "127.0.0.1", 5070).local_name == "udp:127.0.0.1:5060"
     assert edge.flow_to("UDP", PHONE, 5060, "udp:gone:1").hop == ("UDP", PHONE, 5060, f"udp:{NODE}:5060")
+    for port in (5060, 5080):  # by the short name that a token brings back, too
+        hop = Hop("UDP", PHONE, 5060, f"udp:{NODE}:{port}")
+        assert edge.layer.flow_to(hop.short).hop == hop
     peer = DatagramPeer(phone, interface="::")
     assert edge.flow_to("UDP", "2001:db8::101", 5060).send(b"x")
     edge.network.run(1)

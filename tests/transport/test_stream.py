@@ -140,7 +140,21 @@ def test_a_closed_connection_that_is_named_is_never_replaced_by_another() -> Non
     source = edge.requests[0].source
     hang_up(edge, peer)
     assert edge.layer.flow_to(source).send(INVITE) is False
+    assert edge.layer.flow_to(source.short).send(INVITE) is False
     assert edge.value("flows_opened", "tcp", "out") == 0
+
+
+def test_a_connection_is_found_by_its_number_alone_as_a_token_brings_it_back() -> None:
+    _, edge, phone = make_edge()
+    peer, other = connect(phone), connect(phone)
+    talk(edge, peer, OPTIONS)
+    talk(edge, other, OPTIONS)
+    first = edge.requests[0].source
+    assert first.short.host == ""
+    assert edge.layer.flow_to(first.short) is edge.layer.flow_to(first)
+    assert edge.layer.flow_to(first.short).send(INVITE)
+    edge.network.run(1)
+    assert (peer.data, other.data) == (INVITE, b"")
 
 
 @pytest.mark.parametrize("situation", ["refused", "silent", "unknown"])
