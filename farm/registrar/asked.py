@@ -31,7 +31,9 @@ _USER_AGENT_CHARACTERS: Final = 128
 _ORDINARY: Final = re.compile(
     r'<(sips?:(?:[^@<>"]*+@)?(\[[0-9a-f:.]++\]|[0-9a-z.\-]++)[^<>"]*+)>(?:;expires=([0-9]{1,9}))?'
 )
-_OWN_PARAMS: Final = ("expires", "q", "reg-id", "+sip.instance")
+# Those with a field of their own, and those that are the registrar's to say (RFC 5627 §5.1).
+_OWN_PARAMS: Final = ("expires", "q", "pub-gruu", "temp-gruu", "reg-id", "+sip.instance")
+_LARGEST_REG_ID: Final = 2**31 - 1
 _REG_ID: Final = re.compile(r"[1-9][0-9]{0,9}")
 
 
@@ -112,10 +114,12 @@ def read_contact(text: str, record: Record, outbound: bool) -> AskedContact:
         instance = unquote(params.get("+sip.instance") or "")
         reg_id_text = params.get("reg-id") or ""
         if outbound and instance and reg_id_text:
-            if _REG_ID.fullmatch(reg_id_text) is None:
+            if _REG_ID.fullmatch(reg_id_text) is None or int(reg_id_text) > _LARGEST_REG_ID:
                 raise SipError(400, "Bad reg-id", reason="bad-reg-id")
             reg_id = int(reg_id_text)
-    own = _OWN_PARAMS if reg_id or "reg-id" not in params else ("expires", "q", "+sip.instance")
+    own: tuple[str, ...] = _OWN_PARAMS
+    if not reg_id and "reg-id" in params:
+        own = tuple(name for name in own if name != "reg-id")
     key = f"{instance};reg-id={reg_id}" if reg_id else _find_key(uri, record)
     return AskedContact(
         key,
@@ -152,9 +156,27 @@ def _find_key(uri: Uri, record: Record) -> str:
     return key
 
 
+def uses_outbound(asked: Asked) -> bool:
+    """Whether a reg-id is what RFC 5626 §6 says: we are the first hop, or the first hop has left its flow token in the
+    Path. Raises SipError 439 where the phone counts on it and that is not so.
+
+    "The first URI" of a Path with several is taken for any: who adds "ob" says that it is the first hop (§5.1), and
+    whether the nearest to the phone stands first or last is read both ways.
+    """
+    if asked.hops <= 1:
+        return True
+    if any("ob" in parse_address(text).uri.params for text in asked.path):
+        return True
+    if "outbound" in asked.supported and any("reg-id" in text.lower() for text in asked.contacts):
+        raise SipError(439, reason="first-hop-lacks-outbound")
+    return False
+
+
 def find_received(request: Request, asked: Asked, contact: AskedContact) -> Hop | None:
-    """The flow that requests to a contact must take: where this REGISTER came from, when it came by a stream or its
-    UA is behind NAT; None when it came through another proxy, or the contact is as good as it looks."""
+    """The flow that requests to a contact must take: where this REGISTER came from, when it came by a stream, its UA is
+    behind NAT, or it registers a flow; None when it came through another proxy, or the contact is as good as it looks.
+    """
     if asked.hops > 1 or asked.path:
         return None
-    return find_flow(request, contact.host)
+    outbound = contact.reg_id > 0 or (";ob" in contact.uri and "ob" in parse_uri(contact.uri).params)
+    return find_flow(request, contact.host, outbound)

@@ -2,9 +2,9 @@
 
 A REGISTER for a domain of ours ends here. It is applied whole or not at all: all that it changes is one update of one
 record, made after everything has been checked. What it asks for is read by `asked`, what the record makes of it is
-`binding`'s, who may is the Authenticator's. Path is stored and echoed (RFC 3327), Service-Route sent (RFC 3608), and a
-contact with an instance and a reg-id is a flow of its own (RFC 5626 §6). Every answer to a REGISTER leaves from here:
-a SipError of any step is turned into one in `_refuse`.
+`binding`'s, what the 200 says `answer`'s, who may is the Authenticator's. Path is stored and echoed (RFC 3327),
+Service-Route sent (RFC 3608), and a contact with an instance and a reg-id is a flow of its own (RFC 5626 §6). Every
+answer to a REGISTER leaves from here: a SipError of any step is turned into one in `_refuse`.
 
 Decided: an equal CSeq of the same Call-ID is answered as if applied when it asks for what is so already. The RFC's
 "not higher, so it fails" would refuse the retransmission of a request whose transaction is gone, or that another
@@ -22,8 +22,9 @@ longer leases and keeping the fine lifetime at the node that took it would save 
 matter of which node is: the shortest lifetime that is granted (`min_expires_seconds`) bounds the load as well.
 Decided: too many contacts are a 403: the same request can succeed nowhere else, and 503 would send the phone round
 all nodes. A store that takes no more is a 500, as §10.3 step 7 says of a commit that fails.
-Decided: outbound is claimed (Require: outbound in the 200) on streams only, until STUN keep-alives are answered on
-UDP listeners; a phone that believed us would take its UDP flow for dead. Flows are told apart on UDP too.
+Decided: the end of a connection removes no binding, as RFC 5626 §7 wants bindings left out of target sets, not
+unregistered. Its name is never given again, so whoever calls finds out and takes the next; a node that loses ten
+thousand connections at once would write as many removals, while the phones are already writing their new flows.
 """
 
 from __future__ import annotations
@@ -35,23 +36,25 @@ from typing import Any, Final, Protocol, TypeVar
 
 from farm.config import RegistrarSettings
 from farm.metrics import Metrics
-from farm.registrar.asked import Asked, AskedContact, find_received, read_contact
-from farm.registrar.binding import find_entry, find_register, is_alive, remaining_seconds, value_of
+from farm.registrar.answer import claim_outbound, write_contacts
+from farm.registrar.asked import Asked, AskedContact, find_received, read_contact, uses_outbound
+from farm.registrar.binding import find_entry, find_register, is_alive, value_of
+from farm.registrar.gruu import Gruus
 from farm.registrar.location import Location, Refusal
 from farm.registrar.record import NO_FLOOR, Contact, Entry, Record, Register
 from farm.security.credentials import ELSEWHERE, Refused, Verdict
 from farm.sip.address import parse_address
+from farm.sip.gruu import gr_of
 from farm.sip.headers import require
 from farm.sip.message import Header, Request, Response, make_header, make_response
 from farm.sip.status import SipError
-from farm.sip.uri import Uri
+from farm.sip.uri import Uri, parse_uri
 
-SUPPORTED: Final = frozenset(("path",))
+SUPPORTED: Final = frozenset(("gruu", "outbound", "path"))
 LATE_SECONDS: Final = 32.0
 MOST_ENTRIES: Final = 64  # bindings of a record, removed ones included, to which removals of unknown ones are added
 _HOUR: Final = 3600
 _REASONS: Final = {"record": "store-full", "records": "store-full", "rate": "request-rate"}
-_STREAMS: Final = frozenset(("TCP", "TLS", "WS", "WSS"))
 
 T = TypeVar("T")
 
@@ -97,7 +100,7 @@ class Transaction(Protocol):
 class Visit:
     """One REGISTER on its way through the steps."""
 
-    __slots__ = ("aor", "asked", "delta", "keys", "known", "request", "result", "transaction")
+    __slots__ = ("aor", "asked", "delta", "keys", "known", "outbound", "request", "result", "transaction")
 
     asked: Asked
     delta: Record
@@ -108,6 +111,7 @@ class Visit:
         self.request = transaction.request
         self.aor = ""
         self.known = False  # whether it proved who it is
+        self.outbound = False  # whether it registered, or removed, a flow
         self.result = "fetched"
 
 
@@ -129,9 +133,11 @@ class Registrar:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         report: Callable[[str], None],
         server_header: str = "",
+        gruus: Gruus | None = None,
     ) -> None:
         """`make_tag` answers the To tag for a request, the same each time it comes. `clock` is monotonic and asked only
-        after something was waited for; `spawn` starts what waits; `report` logs an exception that is being handled."""
+        after something was waited for; `spawn` starts what waits; `report` logs an exception that is being handled.
+        Without `gruus` nobody is given one."""
         self._domains = domains
         self._location = location
         self._authenticator = authenticator
@@ -155,6 +161,9 @@ class Registrar:
         if settings.service_route:
             routes = [uri if uri.startswith("<") else f"<{uri}>" for uri in settings.service_route]
             self._fixed += (make_header("service-route", ", ".join(routes)),)
+        timer = settings.flow_timer_seconds
+        self._flow_timer = make_header("flow-timer", str(timer)) if timer else None
+        self._gruus = gruus
         self._date_second = -1
         self._date: Header = make_header("date", "")
 
@@ -286,7 +295,7 @@ class Registrar:
         request = visit.request
         call_id = request.call_id
         cseq = request.cseq
-        outbound = self._uses_outbound(asked)
+        outbound = uses_outbound(asked)
         changed: list[Entry] = []
         seen = visit.keys = []
         stamp = 0
@@ -302,7 +311,9 @@ class Registrar:
                 raise SipError(400, "Repeated Contact", reason="repeated-contact")
             seen.append(key)
             granted = self._grant(asked, contact)
+            visit.outbound = visit.outbound or contact.reg_id > 0
             if granted:
+                self._check_target(visit.aor, contact)
                 added += 1
                 flows += contact.reg_id > 0
             entry = contact.entry
@@ -348,15 +359,24 @@ class Registrar:
             changed.sort(key=_key)
         return changed
 
-    def _uses_outbound(self, asked: Asked) -> bool:
-        """RFC 5626 §6: we are the first hop, or the first hop has left its flow token in the Path."""
-        if asked.hops <= 1:
-            return True
-        if asked.path and "ob" in parse_address(asked.path[-1]).uri.params:
-            return True
-        if "outbound" in asked.supported and any("reg-id" in text.lower() for text in asked.contacts):
-            raise SipError(439, reason="first-hop-lacks-outbound")
-        return False
+    def _check_target(self, aor: str, contact: AskedContact) -> None:
+        """RFC 5627 §5.1: whoever is called at such a contact would be looked for here again."""
+        uri_text = contact.uri
+        if not contact.instance and ";gr" not in uri_text.lower():
+            return
+        uri = parse_uri(uri_text)
+        if contact.instance and not uri.is_sip:
+            raise SipError(403, reason="contact-not-sip")
+        gr = gr_of(uri)
+        if (gr is None and not contact.instance) or self._domains.domain_of(uri) is None:
+            return
+        if gr == "":
+            target = None if self._gruus is None else self._gruus.open(uri.user or "")
+            named = target.aor if target is not None else ""
+        else:
+            named = self._domains.aor_of_address(f"<{uri.with_params({}).without_headers()}>") or ""
+        if named == aor:
+            raise SipError(403, reason="contact-is-own-address")
 
     def _grant(self, asked: Asked, contact: AskedContact) -> int:
         """The lifetime a contact gets, 0 when it is to be removed."""
@@ -371,28 +391,12 @@ class Registrar:
 
     def _answer(self, visit: Visit, record: Record, now: float) -> None:
         """Step 8: 200 with every current binding."""
-        headers: list[Header] = []
-        claimed = False
         request = visit.request
         asked = visit.asked
-        for entry in record.entries:
-            value = value_of(entry)
-            contact = value.contact
-            seconds = remaining_seconds(value, now)
-            if contact is None or seconds <= 0:
-                continue
-            params = contact.params
-            if contact.instance:
-                params += f';+sip.instance="{contact.instance}"'
-                if contact.reg_id:
-                    params += f";reg-id={contact.reg_id}"
-                    claimed = claimed or value.call_id == request.call_id
-            if contact.q >= 0:
-                params += f";q={contact.q / 1000:g}"
-            text = f"<{contact.uri or entry.key}>{params};expires={seconds}"
-            headers.append(("contact", text, f"Contact: {text}"))
-        if claimed and "outbound" in asked.supported and request.source.transport in _STREAMS:
-            headers.append(make_header("require", "outbound"))
+        tags = asked.supported
+        headers = write_contacts(record, visit.aor, self._gruus if "gruu" in tags else None, now)
+        if visit.outbound and "outbound" in tags:
+            headers += claim_outbound(request.source, asked.hops <= 1 and not asked.path, self._flow_timer)
         if asked.path:
             headers.append(make_header("path", ", ".join(asked.path)))
         headers.append(self._make_date())

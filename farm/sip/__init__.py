@@ -4,5 +4,6 @@ No clock, no I/O, no policy: what a message means to a proxy or a registrar is t
 
 In reading order: `status` (codes, and the one error), `grammar` (tokens, quoting, lists, parameters, header names),
 `uri`, `address` (From, To, Contact, Route), `via`, `hop`, `message` (the value), `headers` (what is read from it on
-demand), `parser` (bytes to message), `framing` (a stream to messages), `digest`, `nat` (who is reached only by a flow).
+demand), `parser` (bytes to message), `framing` (a stream to messages), `digest`, `nat` (who is reached only by a flow),
+`gruu` (URIs that mean one phone).
 """

@@ -2,7 +2,8 @@
 
 A UA on a stream is reached over its connection. Over UDP it counts as behind a NAT when the sent-by of its Via is not
 the packet's source, or its Contact is an address of a private network that is not the source's; otherwise its Contact
-is taken at its word, port included, since a contact on another port of the same host is normal.
+is taken at its word, port included, since a contact on another port of the same host is normal. A Contact with the URI
+parameter "ob" asks for the flow whatever it looks like (RFC 5626 §4.3), and so does a registration by outbound (§6).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from farm.sip.hop import Hop
 from farm.sip.message import Request
 
 
-def find_flow(request: Request, contact_host: str) -> Hop | None:
-    """The flow that requests to the sender's Contact must take, None where `contact_host` is as good as it looks.
+def find_flow(request: Request, contact_host: str, outbound: bool = False) -> Hop | None:
+    """The flow that requests to the sender's Contact must take, None where `contact_host` is as good as it looks;
+    `outbound` says that the sender asks for it: its Contact has the parameter "ob", or registers a flow.
 
     For requests that came straight from their sender: what came through another proxy is that proxy's to reach.
     """
@@ -22,7 +24,7 @@ def find_flow(request: Request, contact_host: str) -> Hop | None:
     source = request.source
     if via is None or not source.transport:
         return None
-    if source.transport != "UDP":
+    if outbound or source.transport != "UDP":
         return source
     if (via.port or 5060) != source.port or not _same_host(via.host, source.host):
         return source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from farm.overlay.clock import HybridClock
 from farm.overlay.local import LocalStore
 from farm.overlay.store import Store
 from farm.registrar.binding import Binding, RegistrationKind
+from farm.registrar.gruu import Gruus
 from farm.registrar.location import Located, Location, ReplicatedStore
 from farm.registrar.registrar import Authenticator, Registrar
 from farm.sip.address import parse_address
@@ -41,6 +43,24 @@ class OurDomains:
         if domain is None or not uri.user:
             return None
         return f"{aor_of(uri).rpartition('@')[0]}@{domain}"
+
+
+class PlainSealer:
+    """Seals with a number, so that no two texts are equal, and nothing to keep secrets in."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def seal(self, purpose: bytes, data: bytes) -> str:
+        self.number += 1
+        return urlsafe_b64encode(b"%s %d " % (purpose, self.number) + data).decode().rstrip("=")
+
+    def open(self, purpose: bytes, text: str) -> bytes | None:
+        try:
+            found, _, data = urlsafe_b64decode(text + "=" * (-len(text) % 4)).split(b" ", 2)
+        except ValueError:
+            return None
+        return data if found == purpose else None
 
 
 class RecordedTransaction:
@@ -81,6 +101,7 @@ class Desk:
         self.pending: list[tuple[Coroutine[Any, Any, Any], Callable[[Any, float], None]]]
         self.pending = getattr(replicated, "pending", [])  # updates under way, of a slow store
         self.reports: list[str] = []
+        self.gruus = Gruus(PlainSealer())
         self.logged: list[tuple[str, dict[str, object]]] = []
         self.registrar = Registrar(
             settings or RegistrarSettings(),
@@ -95,6 +116,7 @@ class Desk:
             spawn=self.waiting.append,
             report=self.reports.append,
             server_header=server_header,
+            gruus=self.gruus,
         )
 
     def _log(self, level: str, message: str, fields: Fields) -> None:

@@ -80,7 +80,7 @@ def test_outbound_names_the_binding_by_instance_and_flow() -> None:
     assert (plain.key, plain.reg_id, plain.params) == ("sip:a@192.0.2.1", 0, ";reg-id=3;x=y")
 
 
-@pytest.mark.parametrize("reg_id", ["0", "x", "-1", "99999999999"])
+@pytest.mark.parametrize("reg_id", ["0", "x", "-1", "2147483648", "99999999999"])
 def test_a_reg_id_is_a_positive_number(reg_id: str) -> None:
     with pytest.raises(SipError):
         read_contact(f'<sip:a@192.0.2.1>;+sip.instance="<urn:uuid:1>";reg-id={reg_id}', EMPTY, True)

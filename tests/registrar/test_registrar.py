@@ -18,7 +18,7 @@ from farm.registrar.registrar import MOST_ENTRIES
 from farm.security.credentials import Authenticated, Refused, Verdict
 from farm.sip.hop import Hop
 from farm.sip.message import Request
-from tests.registrar.desk import AOR, Desk
+from tests.registrar.desk import AOR, SOURCE, Desk
 from tests.support.counts import read
 from tests.support.messages import make_register
 
@@ -428,8 +428,8 @@ def test_an_address_of_record_in_an_unknown_scheme_is_a_bad_request() -> None:
 
 
 def test_require_of_something_unknown_is_refused_by_name() -> None:
-    answer = Desk().register(PHONE, 1, "Require: path, gruu, pref")
-    assert (answer.status, answer.find("unsupported")) == (420, "gruu, pref")
+    answer = Desk().register(PHONE, 1, "Require: path, gruu, outbound, pref, x")
+    assert (answer.status, answer.find("unsupported")) == (420, "pref, x")
     assert Desk().register(PHONE, 1, "Require: path").status == 200
 
 
@@ -556,7 +556,54 @@ def test_outbound_is_claimed_on_streams_for_phones_that_know_it() -> None:
     contact = f"{PHONE};reg-id=1;{INSTANCE}"
     assert Desk().register(contact, 1, "Supported: path, outbound", source=source).find("require") == "outbound"
     assert not Desk().register(contact, 1, "Supported: path", source=source).has("require")
-    assert not Desk().register(contact, 1, "Supported: path, outbound").has("require")
+    assert not Desk().register(PHONE, 1, "Supported: path, outbound", source=source).has("require")
+
+
+def test_outbound_is_claimed_over_udp_too_without_a_flow_timer() -> None:
+    """Its phones then send their STUN as often as NATs want it (RFC 5626 §4.4)."""
+    answer = Desk().register(f"{PHONE};reg-id=1;{INSTANCE}", 1, "Supported: path, outbound")
+    assert (answer.find("require"), answer.find("supported")) == ("outbound", "outbound, path")
+    assert not answer.has("flow-timer")
+
+
+def test_a_phone_on_a_connection_is_told_how_often_to_show_that_it_is_there() -> None:
+    source = Hop("TCP", "192.0.2.101", 40000, "tcp:1")
+    contact = f"{PHONE};reg-id=1;{INSTANCE}"
+    outbound = "Supported: path, outbound"
+    assert Desk().register(contact, 1, outbound, source=source).find("flow-timer") == "120"
+    silent = Desk(RegistrarSettings(flow_timer_seconds=0))
+    assert silent.register(contact, 1, outbound, source=source).find("require") == "outbound"
+    assert not silent.register(contact, 2, outbound, source=source).has("flow-timer")
+    through = Desk().register(contact, 1, outbound, "Path: <sip:token@192.0.2.7;lr;ob>", source=source)
+    assert (through.find("require"), through.has("flow-timer")) == ("outbound", False), "the flow is that proxy's"
+
+
+def test_a_fetch_and_a_removal_of_everything_claim_nothing() -> None:
+    """RFC 5626 §6: no reg-id in the request, no outbound in the answer, whatever was registered by that Call-ID."""
+    desk = Desk()
+    outbound = "Supported: path, outbound"
+    desk.register(f"{PHONE};reg-id=1;{INSTANCE}", 1, outbound)
+    assert not desk.register(None, 2, outbound).has("require")
+    assert desk.register(f"{PHONE};reg-id=1;{INSTANCE};expires=0", 3, outbound).find("require") == "outbound"
+    assert not desk.register("*", 4, outbound, "Expires: 0").has("require")
+
+
+def test_a_flow_that_was_registered_is_kept_although_the_phone_is_where_it_says() -> None:
+    """RFC 5626 §6: "enough information to uniquely identify the network flow", of UDP as of connections."""
+    desk = Desk()
+    desk.register(f"{PHONE};reg-id=1;{INSTANCE}")
+    desk.register("<sip:alice@192.0.2.101:5062;ob>", call_id="reg-2")
+    desk.register("<sip:alice@192.0.2.101:5064;obscure>", call_id="reg-3")
+    assert [(binding.reg_id, binding.received) for binding in desk.find()] == [(0, None), (0, SOURCE), (1, SOURCE)]
+
+
+def test_a_refresh_over_another_flow_moves_the_binding_there() -> None:
+    desk = Desk()
+    contact = f"{PHONE};reg-id=1;{INSTANCE}"
+    old, new = Hop("TCP", "192.0.2.101", 40000, "tcp:a#1"), Hop("TCP", "192.0.2.101", 40001, "tcp:a#2")
+    desk.register(contact, 1, source=old)
+    desk.register(contact, 2, source=new)
+    assert [binding.received for binding in desk.find()] == [new]
 
 
 def test_reg_id_without_an_instance_is_just_a_parameter() -> None:
@@ -569,8 +616,9 @@ def test_a_proxy_between_us_that_knows_no_outbound() -> None:
     contact = f"{PHONE};reg-id=1;{INSTANCE}"
     assert Desk().register(contact, 1, "Supported: path, outbound", via=via).status == 439
     assert Desk().register(contact, 1, via=via).all("contact") == [f"{PHONE};reg-id=1;{INSTANCE};expires=3600"]
-    path = "Path: <sip:token@192.0.2.7;lr;ob>"
-    assert Desk().register(contact, 1, "Supported: path, outbound", path, via=via).status == 200
+    for path in ("<sip:token@192.0.2.7;lr;ob>", "<sip:192.0.2.9;lr>, <sip:token@192.0.2.7;lr;ob>"):
+        answer = Desk().register(contact, 1, "Supported: path, outbound", f"Path: {path}", via=via)
+        assert (answer.status, answer.find("require")) == (200, "outbound")
 
 
 def test_two_flows_in_one_request_are_refused() -> None:

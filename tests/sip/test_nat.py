@@ -79,3 +79,11 @@ def test_a_request_of_nobody_has_no_flow() -> None:
     request.source = Hop("TCP", "9.9.9.9", 40000)
     request.top_via = None
     assert find_flow(request, "10.0.0.7") is None
+
+
+def test_a_contact_with_ob_means_the_flow_even_where_no_nat_is_seen() -> None:
+    """RFC 5626 §4.3; the registrar does the same for a contact with a reg-id (§6)."""
+    source = Hop("UDP", "9.9.9.9", 5060, "here")
+    request = request_from(source, "9.9.9.9")
+    assert find_flow(request, "9.9.9.9") is None
+    assert find_flow(request, "9.9.9.9", outbound=True) == source

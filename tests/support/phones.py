@@ -36,6 +36,7 @@ module g711.so
 module aufile.so
 module aubridge.so
 module_tmp account.so
+module_tmp uuid.so
 module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen {host}:{control}
@@ -44,10 +45,20 @@ _MODULES: Final = ("/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresi
 
 
 class Phone:
-    """One baresip at `host` with one account, registered through the node at `proxy`; use it in a `with` block."""
+    """One baresip at `host` with one account, registered through the node at `proxy`, and with outbound through the one
+    at `second` as well; use it in a `with` block."""
 
     def __init__(
-        self, user: str, password: str, host: str, proxy: str, directory: Path, *, transport: str = "udp"
+        self,
+        user: str,
+        password: str,
+        host: str,
+        proxy: str,
+        directory: Path,
+        *,
+        transport: str = "udp",
+        second: str = "",
+        trust: str = "",
     ) -> None:
         self.user = user
         self.host = host
@@ -56,11 +67,15 @@ class Phone:
             f'<sip:{user}@example.com;transport={transport}>;outbound="sip:{proxy};transport={transport}"'
             f";auth_user={user};auth_pass={password};regint=600;answermode=manual;audio_codecs=PCMA"
         )
+        if second:
+            self._account += f';sipnat=outbound;outbound2="sip:{second};transport={transport}"'
         self.events: list[dict[str, Any]] = []
         self._buffer = b""
         directory.mkdir(parents=True, exist_ok=True)
         modules = next((path for path in _MODULES if Path(path).is_dir()), _MODULES[0])
         text = _CONFIG.format(host=host, directory=directory, modules=modules, control=_CONTROL_PORT)
+        if trust:
+            text += f"sip_cafile {trust}\n"
         (directory / "config").write_text(text)
         (directory / "contacts").write_text("")
         (directory / "accounts").write_text("")
