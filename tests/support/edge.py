@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from farm.config import LimitSettings, SipSettings
 from farm.deadlines import Deadlines
 from farm.metrics import Metrics
+from farm.security.sip_certificates import SipCertificates
 from farm.sip.hop import Hop
 from farm.sip.message import Request, Response
 from farm.transport.layer import Gate, TransportLayer
@@ -70,6 +71,7 @@ class Edge:
         farm_name: str = "",
         advertise: str = "",
         gate: Gate | None = None,
+        certificates: SipCertificates | None = None,
         **limits: Any,
     ) -> None:
         self.host = host
@@ -90,6 +92,7 @@ class Edge:
             rng=random.Random(1),
             gate=gate,
             find_own=lambda: host.addresses,
+            certificates=certificates,
         )
         self.layer.listen(listen)
 

@@ -25,7 +25,7 @@ from farm.deadlines import Deadlines
 from farm.proxy.branch import Branch
 from farm.proxy.context import ResponseContext
 from farm.service import Node
-from tests.support.certificates import make_certificate, write_identity
+from tests.support.certificates import make_certificate, write_identity, write_sip_files
 from tests.support.counts import read
 from tests.support.nat import Nat
 from tests.support.network import Host, Network, Packet, Path
@@ -33,13 +33,15 @@ from tests.support.parties import Party
 from tests.support.zone_server import ZoneServer
 
 NODE = "192.0.2.1"  # of several, the first; the others follow
+SIP_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 8080, "wss": 8443}
 PEER_PORT = 7400
 SEEDS = 2
+INSIDE = "10.9.0"  # the network on which nodes talk to each other, where that is another
 NAME_SERVER = "192.0.2.53"
 LADDER_LINES = 60
 
 # The parts whose deadlines there are as long as a node is among others, and those that have some only while they work.
-_UPKEEP = ("farm.overlay.", "farm.member")
+_UPKEEP = ("farm.edges", "farm.frontend.", "farm.keyring", "farm.overlay.", "farm.member")
 _OPERATIONS = frozenset(("farm.overlay.reads", "farm.overlay.writes", "farm.overlay.scanning"))
 
 _Value = TypeVar("_Value")
@@ -56,6 +58,8 @@ def make_config(name: str, address: str, directory: FilePath, **sections: Mappin
     }
     for section, content in sections.items():
         tree[section] = {**tree.get(section, {}), **content} if isinstance(content, Mapping) else content
+    if "tls" not in sections and any(text.startswith(("tls:", "wss:")) for text in tree["sip"]["listen"]):
+        tree["tls"] = write_sip_files(directory)
     return msgspec.convert(tree, Config)
 
 
@@ -100,7 +104,9 @@ class FarmNode:
         """Start the process; raises what twistd would show."""
         self._starts += 1
         rng = random.Random(f"{self.farm.seed} {self.config.node.name} {self._starts}")
-        self.node = Node(self.config, self.host, clock=self.seconds, wall=self.host.wall_time, rng=rng)
+        self.node = Node(
+            self.config, self.host, clock=self.seconds, wall=self.host.wall_time, rng=rng, used=lambda: 0.0
+        )
         self.node.privilegedStartService()
         self.node.startService()
         self.running = True
@@ -184,7 +190,10 @@ class FarmNode:
         modules = list(modules_of(node.pump.deadlines))
         assert len(modules) == len(node.pump.deadlines)
         overlay = [module for module in modules if module.startswith(_UPKEEP)]
-        left = len(modules) - len(overlay) - streams - probing - 1  # the last is the pump's own measure of the lag
+        renewal = 1 if node.config.tls.certificates else 0
+        left = (
+            len(modules) - len(overlay) - streams - probing - renewal - 1
+        )  # the last is the pump's own measure of the lag
         found = [f"{len(node.transactions)} transactions"] if len(node.transactions) else []
         found += [f"{left} deadlines"] if left else []
         found += [f"a deadline of {module}" for module in overlay if module in _OPERATIONS]
@@ -233,31 +242,46 @@ class Farm:
         node.start()
         return node
 
-    def add_nodes(self, count: int, **sections: Mapping[str, Any] | list[Any]) -> list[FarmNode]:
-        """So many nodes of one overlay, running and in step with each other; answers all that there are now."""
+    def add_nodes(self, count: int, **options: Any) -> list[FarmNode]:
+        """So many nodes of one overlay, running and in step with each other; answers all that there are now. The
+        options are as for `add_member`."""
         if not any(NAME_SERVER in host.addresses for host in self.network.hosts):
             self.add_zone({})  # they ask for seeds
         for _ in range(count):
-            self.add_member(**sections)
+            self.add_member(**options)
         self.wait_until_synchronised()
         return self.nodes
 
     def add_member(
-        self, *, roles: Sequence[str] = ("store", "edge"), **sections: Mapping[str, Any] | list[Any]
+        self,
+        roles: Sequence[str] = ("store", "edge"),
+        *,
+        transports: Sequence[str] = ("udp", "tcp"),
+        inside: bool = False,
+        shared: str = "",
+        name: str = "n{}",
+        **sections: Mapping[str, Any] | list[Any],
     ) -> FarmNode:
-        """One more node of the overlay, with these roles; it has just been started."""
+        """One more node of the overlay, with these roles; it has just been started. Its `name` gets its number. An edge
+        listens for SIP on `transports`. `inside` has the nodes talk to each other on addresses of their own, which no
+        phone needs to know; `shared` is an address that several nodes have, at which alone they listen then."""
         number = len(self.nodes) + 1
-        address = f"192.0.2.{number}"
-        certificate = make_certificate(number, roles=roles)
+        outer, peers = f"192.0.2.{number}", INSIDE if inside else "192.0.2"
+        name = name.format(number)
+        certificate = make_certificate(number, roles=roles, common_names=(name,))
         overlay = {
-            "listen": f"{address}:{PEER_PORT}",
+            "listen": f"{peers}.{number}:{PEER_PORT}",
             "identity": str(write_identity(self.directory / f"identity{number}", number, certificate=certificate)),
-            "seeds": [f"192.0.2.{seed}:{PEER_PORT}" for seed in range(1, SEEDS + 1)],
+            "seeds": [f"{peers}.{seed}:{PEER_PORT}" for seed in range(1, SEEDS + 1)],
         }
         overlay |= sections.pop("overlay", {})
-        if "edge" not in roles:
-            sections["sip"] = {"listen": [], **sections.get("sip", {})}
-        return self.add_node(f"n{number}", address, overlay=overlay, **sections)
+        listen = [
+            f"{transport}:{shared or outer}:{SIP_PORTS[transport]}" for transport in transports if "edge" in roles
+        ]
+        sections["sip"] = {"listen": listen, **dict(sections.get("sip", {}))}
+        addresses = dict.fromkeys((outer, f"{peers}.{number}", shared) if "edge" in roles else (f"{peers}.{number}",))
+        addresses.pop("", None)
+        return self.add_node(name, *addresses, overlay=overlay, **sections)
 
     @property
     def node(self) -> FarmNode:
@@ -287,7 +311,12 @@ class Farm:
                 node.add_user(f"{user}@{domain}", user)
         host = self.network.add_host(address, behind=behind)
         return Party(
-            host, user, transport=transport, domain=domain, password=user if account else "", target=(target, 5060)
+            host,
+            user,
+            transport=transport,
+            domain=domain,
+            password=user if account else "",
+            target=(target, SIP_PORTS[transport]),
         )
 
     def add_zone(self, zone: dict[str, list[Any]]) -> ZoneServer:
@@ -368,6 +397,8 @@ class Farm:
         if PEER_PORT in (packet.source[1], packet.target[1]):
             return  # nobody reads TLS
         line = packet.data.partition(b"\r\n")[0].decode("utf-8", "replace")
+        if not line.isprintable():
+            line = f"({len(packet.data)} bytes)"  # TLS, WebSocket, DNS, STUN
         source, target = (f"{host}:{port}" for host, port in (packet.source, packet.target))
         self.ladder.append(f"{packet.at:10.4f} {packet.transport} {source:>21} > {target:21} {line}")
 

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,8 @@ STOP_SECONDS: Final = 40.0
 
 class LiveFarm:
     """Nodes that know each other, one for each of `hosts`; `sections` add to the configuration of all. The nodes meet
-    at `peer_hosts`, where these are not the same; the farm is asked from `asking_host`."""
+    at `peer_hosts`, where these are not the same; the farm is asked from `asking_host`; each listens to what
+    `make_listeners` answers for its host, where that is given. Without `enroll` the test makes their identities."""
 
     def __init__(
         self,
@@ -53,10 +54,13 @@ class LiveFarm:
         seeds: Sequence[str] | None = None,
         peer_hosts: Sequence[str] = (),
         asking_host: str = "127.0.0.1",
+        make_listeners: Callable[[str], list[str]] | None = None,
+        enroll: bool = True,
         **sections: Mapping[str, Any],
     ) -> None:
         self.hosts = list(hosts)
         self._asking_host = asking_host
+        self._make_listeners = make_listeners
         self._peers = {
             host: f"{peer}:{PEER_PORT}" for host, peer in zip(self.hosts, peer_hosts or self.hosts, strict=True)
         }
@@ -70,7 +74,7 @@ class LiveFarm:
         self._programs: list[NodeProgram] = []
         self._starts = dict.fromkeys(hosts, 0)
         self._own_clocks = can_have_own_clock()
-        self.node_ids: list[str] = [self._enroll(host) for host in hosts]
+        self.node_ids: list[str] = [self._enroll(host) for host in hosts] if enroll else []
 
     def __getitem__(self, index: int) -> NodeProgram:
         return self._programs[index]
@@ -82,9 +86,13 @@ class LiveFarm:
         return len(self._programs)
 
     def _enroll(self, host: str) -> str:
-        identity = self._directory / host / "state" / "identity"
+        identity = self.identity_of(host)
         issued = self.authority.issue(name_of(host), "", sum(ROLES.values()), time.time(), out=str(identity))
         return issued.node.node_id
+
+    def identity_of(self, host: str) -> Path:
+        """Where a node looks for its identity."""
+        return self._directory / host / "state" / "identity"
 
     # Life and death
 
@@ -99,6 +107,10 @@ class LiveFarm:
         """Start one more, which is not waited for, under a wrapper."""
         overlay = {"listen": self._peers[host], "seeds": self.seeds, **self._sections.get("overlay", {})}
         sections = {**self._sections, "overlay": overlay}
+        if "dns" in sections:
+            sections["dns"] = {**sections["dns"], "listen": [f"{host}:53"]}
+        if self._make_listeners is not None:
+            sections["sip"] = {**self._sections.get("sip", {}), "listen": self._make_listeners(host)}
         wrapper = [*self._make_clock(host), *wrapper]
         program = self._nodes.start(host=host, wait=False, wrapper=wrapper, **sections)
         self._programs.append(program)

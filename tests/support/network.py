@@ -77,6 +77,7 @@ class Network:
         self._groups: dict[Host, int] = {}
         self._by_address: dict[tuple[Nat | None, str], Host] = {}
         self._nats: dict[str, Nat] = {}
+        self._shared: dict[str, Host | None] = {}
         self._watchers: list[Callable[[Packet], None]] = []
 
     def add_host(self, *addresses: str, behind: Nat | None = None) -> Host:
@@ -84,6 +85,9 @@ class Network:
         host = Host(self, addresses, behind)
         self.hosts.append(host)
         for address in addresses:
+            if address in self._shared:
+                self._shared[address] = self._shared[address] or host
+                continue
             assert (behind, address) not in self._by_address, address
             self._by_address[(behind, address)] = host
         return host
@@ -92,6 +96,16 @@ class Network:
         """A translator with one public address; hosts are put `behind` it."""
         nat = self._nats[address] = Nat(address, lifetime)
         return nat
+
+    def share_address(self, address: str) -> None:
+        """Hosts that are added from now on may all have that address (VRRP, anycast); the first gets what is sent there
+        until `move_address`."""
+        self._shared[address] = None
+
+    def move_address(self, address: str, host: Host) -> None:
+        """What is sent to a shared address comes to this host from now on."""
+        assert address in host.addresses
+        self._shared[address] = host
 
     def set_path(self, source: Host, target: Host, **conditions: Any) -> None:
         """Give one direction between two hosts conditions of its own, the rest as the default path."""
@@ -150,6 +164,8 @@ class Network:
 
     def find_host(self, source: Host, address: str) -> Host | None:
         """Who has an address, as seen from a host."""
+        if address in self._shared:
+            return self._shared[address]
         if address.startswith("127.") or address == "::1":
             return self._by_address.get((None, address), source)
         if source.behind is not None and (source.behind, address) in self._by_address:

@@ -13,12 +13,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.protocol import ClientFactory, DatagramProtocol, Factory, Protocol
-from twisted.python.failure import Failure
+from twisted.internet.protocol import DatagramProtocol
 
-from tests.support.agents import Received, split_stream
+from tests.support.agents import Received
 from tests.support.digest import answer_challenge
 from tests.support.network import Host
+from tests.support.party_streams import Accepting, Stream, dial
 
 Endpoint = tuple[str, int]
 Reply = Callable[[bytes], object]
@@ -80,12 +80,12 @@ class Party:
         self._news: list[Message] = []
         self._seen: set[bytes] = set()
         self._rng = random.Random(f"{user} {self.address} {port}")
-        self._stream: _Stream | None = None
+        self._stream: Stream | None = None
         self._datagrams: Any = None
         if transport == "udp":
             self._datagrams = host.listenUDP(port, _Datagrams(self), self.address, 65_535)
-        else:
-            host.listenTCP(port, _Accepting(self), interface=self.address)
+        elif transport == "tcp":
+            host.listenTCP(port, Accepting(self), interface=self.address)
 
     def __repr__(self) -> str:
         return f"<{self.user} at {self.address}>"
@@ -97,7 +97,9 @@ class Party:
 
     @property
     def sent_by(self) -> str:
-        """Address and port as SIP writes them."""
+        """Address and port as SIP writes them; a page in a browser knows neither (RFC 7118 §5)."""
+        if self.transport in ("ws", "wss"):
+            return f"{self.user}.invalid"
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
     @property
@@ -126,14 +128,15 @@ class Party:
         else:
             self.connect().write(data)
 
-    def connect(self) -> _Stream:
+    def connect(self) -> Stream:
         """The connection to the target, made when there is none."""
         if self._stream is None or self._stream.ended:
-            dialer = _Dialer(self)
-            self.host.connectTCP(*self.target, dialer, bindAddress=(self.address, 0))
-            assert self.network.run_until(lambda: dialer.stream.is_open, 10), f"{self} cannot connect"
-            self._stream = dialer.stream
+            self._stream = dial(self)
         return self._stream
+
+    def leave_connection(self) -> None:
+        """Open another connection for what is sent next; the old one stays, and what comes over it is taken."""
+        self._stream = None
 
     def disconnect(self) -> None:
         """Close the connection to the target."""
@@ -411,55 +414,3 @@ class _Datagrams(DatagramProtocol):
         write = self.transport.write  # type: ignore[union-attr]
         if datagram.strip():
             self._party.receive(datagram, addr, lambda data: write(data, addr))
-
-
-class _Stream(Protocol):
-    """One connection of a party."""
-
-    transport: Any
-
-    def __init__(self, party: Party) -> None:
-        self._party = party
-        self._left = b""
-        self.is_open = False
-        self.ended = False
-
-    def connectionMade(self) -> None:
-        self.is_open = True
-
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
-
-    def dataReceived(self, data: bytes) -> None:
-        messages, self._left = split_stream(self._left + data)
-        peer = self.transport.getPeer()
-        for message in messages:
-            self._party.receive(message, (peer.host, peer.port), self.transport.write)
-
-    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
-        self.is_open = False
-        self.ended = True
-
-
-class _Accepting(Factory):
-    """A party's listening socket."""
-
-    noisy = False
-
-    def __init__(self, party: Party) -> None:
-        self._party = party
-
-    def buildProtocol(self, addr: object) -> _Stream:
-        return _Stream(self._party)
-
-
-class _Dialer(ClientFactory):
-    """Makes a party's connection to its target."""
-
-    noisy = False
-
-    def __init__(self, party: Party) -> None:
-        self.stream = _Stream(party)
-
-    def buildProtocol(self, addr: object) -> _Stream:
-        return self.stream
