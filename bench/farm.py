@@ -1,7 +1,8 @@
 """The farm's part of `make bench`: replicated registrations beside Kamailio's, then what only a farm has.
 
-`replicated` is a comparison, in rounds as those of `run.py`; `latency` and `recovery` are figures of sipfarm alone,
-with what is asked of them. All addresses are reserved for the run, so that nothing else on the machine is in the way.
+`replicated` is a comparison, in rounds as those of `run.py`; `latency`, `relayed` and `recovery` are figures of sipfarm
+alone, with what is asked of them. All addresses are reserved for the run, so that nothing else on the machine is in the
+way.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from bench.farms import FarmServer, KamailioFarm, SipfarmFarm
 from bench.latency import measure_latency
 from bench.loads import Measured
 from bench.recovery import CRASH_NODES, measure_crash_and_pause, measure_join
+from bench.relayed import HOSTS, measure_relayed
 from bench.replicated import CASES, Case, measure
 from bench.results import Result
 from bench.servers import Kamailio, Server, Sipfarm
 from tests.support.loopback import reserve_addresses
 from tests.support.processes import ProgramFailed
 
-PARTS: Final = ("replicated", "latency", "recovery")
+PARTS: Final = ("replicated", "latency", "relayed", "recovery")
 LATENCY_NODES: Final = 9
 
 
@@ -52,7 +54,7 @@ def measure_once(case: Case, server: FarmServer, rate: int, seconds: float) -> M
 
 
 def measure_figures(parts: Sequence[str], options: argparse.Namespace) -> list[Result]:
-    """Latency and recovery, of the node that is not compiled; a part that fails says why in place of its figures."""
+    """Latency, relays and recovery, of the node that is not compiled; a part that fails says why instead."""
     quick, store = options.quick, options.store
     results: list[Result] = []
     if "latency" in parts:
@@ -63,6 +65,13 @@ def measure_figures(parts: Sequence[str], options: argparse.Namespace) -> list[R
             return measure_latency(hosts, directory, nodes=nodes, rate=rate, seconds=seconds, store=store)
 
         results += _measure("latency", 2 * nodes + 1, latency)
+    if "relayed" in parts:
+
+        def relayed(hosts: Sequence[str], directory: Path) -> list[Result]:
+            rate, seconds = (60, 3.0) if quick else (options.calls, 10.0)
+            return measure_relayed(hosts, directory, rate=rate, seconds=seconds, store=store)
+
+        results += _measure("relayed", HOSTS, relayed)
     if "recovery" in parts:
 
         def join(hosts: Sequence[str], directory: Path) -> list[Result]:

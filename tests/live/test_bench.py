@@ -36,7 +36,7 @@ def test_the_benchmark_measures_farms_of_both_servers(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     report = tmp_path / "results.json"
     report.write_text('{"loads": "of another run"}')
-    command = [sys.executable, "-m", "bench.run", "replicated", "latency", "--quick", "--rate", "300"]
+    command = [sys.executable, "-m", "bench.run", "replicated", "latency", "relayed", "--quick", "--rate", "300"]
     bench = Program([*command, "--json", str(report)], tmp_path / "bench.log", directory=root)
     try:
         assert bench.wait(180) == 0, bench.output()
@@ -49,4 +49,6 @@ def test_the_benchmark_measures_farms_of_both_servers(tmp_path: Path) -> None:
     figures = {figure["key"]: figure["value"] for figure in results["figures"]}
     assert 0 < figures["fetch_p50"] <= figures["fetch_p95"] <= figures["fetch_p99"]
     assert 0 < figures["setup_p50"] <= figures["setup_p99"]
+    assert figures["relayed_cpu"] > 0
+    assert figures["relayed_messages"] >= 6, "INVITE, 180, 200, ACK, BYE and its 200 are relayed"
     assert results["loads"] == "of another run", "what was not measured stays"
