@@ -3,7 +3,8 @@
 Each package's docstring names its files in reading order and the RFC sections they obey. Arrows point down only:
 
     console  tap
-     service  core  reports  siblings  member  names  offline  records  pump    the root: they know everybody
+     service  core  keyring  spending  reports  relays  rendezvous  member  edges  names  offline  records  pump
+                                                                           the root: they know everybody
       admin  frontend  proxy  registrar  transport  resolve  overlay      siblings: never each other
        transaction  security
         sip
@@ -16,7 +17,8 @@ A. A datagram in, a datagram out (INVITE). `transport/udp`, `sip/parser`, `trans
    on?), `admission` (who sent it?), `targets` (to whom? here `registrar/location`), `context` and `branch` (a branch a
    target), `resolve/locate` (to which address?), `forward` (the copy that leaves, with `frontend/token`),
    `transaction/transaction`, `transport/layer`, `udp`. Back: the client transaction is matched, `context` picks the
-   best, and up again.
+   best, and up again. Over the flow of another node: `relays`, `overlay/relaying`, `calls`, `link`; there `relays` and
+   `transport/layer`. A response that another node waits for goes the same way, unread, from `transport/layer`.
 B. REGISTER. As A to `proxy/proxy`, then `registrar/registrar` (with `security/credentials` and `sip/digest`),
    `registrar/binding` (the merge), `registrar/location`, `overlay/store`, `overlay/journal`, and the 200.
    Among other nodes the record goes to its owners instead: `overlay/shared`, `node`, `writes`, `calls`, `link`; there
@@ -26,6 +28,11 @@ C. A node joins or dies. `overlay/rpc` and `link`, `wire`, `membership` (with `p
 D. Start and stop. `twisted/plugins/farm_plugin`, `tap` (with `systemd` and `open_files`), `config`, `service` (with
    `lock` and `core`), `records`, `member`; stopping is the same list backwards. SIGHUP: `tap`, `config`, `changes`,
    `service`.
+E. A key is made. `keyring`, `security/farm_keys`, `overlay/shared`; told to `frontend/token` and `security/nonces`. A
+   challenge that another node made is answered here: `security/credentials`, `spending`, `overlay/calls`; there
+   `serving`, `security/nonces`.
+F. A stranger looks the farm up. `frontend/authority`, `known_answers` or `answers`, `zone`; which nodes it shows:
+   `edges`, from what each says of itself (`member`, with `public` and `load`).
 """
 
 from __future__ import annotations

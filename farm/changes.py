@@ -15,8 +15,23 @@ from farm.config import Config
 from farm.settings import REPEATED, SECTIONS
 
 # Sections of which everything can change, less some keys; and keys that can change in a section that cannot.
-_WHOLE: Final[Mapping[str, frozenset[str]]] = {"limits": frozenset(("receive_buffer_bytes",)), "log": frozenset()}
-_KEYS: Final = frozenset((("auth", "algorithms"), ("auth", "allow_without_qop"), ("overlay", "seeds")))
+_WHOLE: Final[Mapping[str, frozenset[str]]] = {
+    "limits": frozenset(("receive_buffer_bytes",)),
+    "keys": frozenset(),
+    "log": frozenset(),
+    "tls": frozenset(("trusted_domains",)),
+}
+_KEYS: Final = frozenset(
+    (
+        ("auth", "algorithms"),
+        ("auth", "allow_without_qop"),
+        ("overlay", "seeds"),
+        ("dns", "secondaries"),
+        ("dns", "responses_per_second"),
+        ("dns", "connections"),
+        ("dns", "idle_seconds"),
+    )
+)
 
 
 class Merged(NamedTuple):

@@ -11,27 +11,30 @@ dicts in between, and the line of a wrong key is found in the text afterwards, w
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, get_origin, get_type_hints
+from typing import Any, Final, get_origin
 
 import msgspec
 
+from farm.addresses import Listen, parse_host_port, parse_listen
+from farm.near_misses import choices_of, explain_unknown_key, explain_unknown_section, fields_of, suggest
 from farm.settings import (
     REPEATED,
     SECTIONS,
     AdminSettings,
     AuthSettings,
     Config,
+    DnsSettings,
     GatewaySettings,
     LimitSettings,
     LogSettings,
     NodeSettings,
+    KeysSettings,
     OverlaySettings,
     ProxySettings,
     RegistrarSettings,
@@ -39,6 +42,7 @@ from farm.settings import (
     RouteSettings,
     SipSettings,
     StoreSettings,
+    TlsSettings,
 )
 from farm.sources import ConfigError, KeyPath, Source, Sources, parse_key_path
 
@@ -47,6 +51,7 @@ __all__ = [
     "AuthSettings",
     "Config",
     "ConfigError",
+    "DnsSettings",
     "GatewaySettings",
     "LimitSettings",
     "Listen",
@@ -59,6 +64,7 @@ __all__ = [
     "RouteSettings",
     "SipSettings",
     "StoreSettings",
+    "TlsSettings",
     "load",
     "parse_host_port",
     "parse_listen",
@@ -68,6 +74,7 @@ ENVIRONMENT_PREFIX: Final = "SIPFARM__"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LABEL: Final = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN: Final = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
+_ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+|null")
 _PREFIX: Final = re.compile(r"\+?[0-9]*")
 _AT: Final = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
@@ -81,26 +88,19 @@ _WORDS: Final = {
     "str": "text",
 }
 _WORD: Final = re.compile(rf"\b({'|'.join(_WORDS)})\b")
-_SECRET: Final = re.compile(r"passw|secret|token|private|ha1")
 _EXPIRES: Final = ("default_expires_seconds", "max_expires_seconds", "min_expires_seconds")
 _PATHS: Final = (
     ("node", "state_dir"),
     ("auth", "nonce_key_file"),
+    ("tls", "trust"),
     ("overlay", "identity"),
     ("store", "redis_password_file"),
     ("admin", "control"),
     ("log", "file"),
 )
+_PATH_LISTS: Final = (("tls", "certificates"), ("tls", "keys"))
 _LONGEST_SOCKET_PATH: Final = 107
-_TRANSPORTS: Final = ("udp", "tcp")
-
-
-class Listen(NamedTuple):
-    """One listener: `transport` is "UDP" or "TCP", `host` a numeric address without brackets, port 0 any free one."""
-
-    transport: str
-    host: str
-    port: int
+_MOST_ROTATIONS: Final = 24  # in the life of a token: the record of the keys has room for 32
 
 
 def load(
@@ -128,45 +128,6 @@ def load(
             raise ConfigError("write it as section.key=value", where=source.name)
         _add_text(tree, source, section, key, text)
     return _check(tree, _convert(tree, main.absolute().parent))
-
-
-def parse_listen(text: str) -> Listen:
-    """A listener from `udp:HOST:PORT`; raises ValueError with what is wrong."""
-    transport, _, rest = text.partition(":")
-    if transport.lower() not in _TRANSPORTS:
-        known = " or ".join(_TRANSPORTS)
-        raise ValueError(f'"{text}" must start with {known}, as in "udp:0.0.0.0:5060"')
-    host, port = parse_host_port(rest)
-    if port is None:
-        raise ValueError(f'"{text}" lacks a port, as in "{transport}:{rest or "0.0.0.0"}:5060"')
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        raise ValueError(f'"{host}" in "{text}" is not a numeric address') from None
-    return Listen(transport.upper(), str(address), port)
-
-
-def parse_host_port(text: str) -> tuple[str, int | None]:
-    """Host (brackets of IPv6 taken off) and port (None when there is none) of `HOST`, `HOST:PORT` or `[IPv6]:PORT`.
-
-    Raises ValueError with what is wrong.
-    """
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise ValueError(f'"{text}" is not [IPv6] or [IPv6]:PORT')
-        colon, port_text = rest[:1], rest[1:]
-    else:
-        host, colon, port_text = text.partition(":")
-        if ":" in port_text:
-            raise ValueError(f'"{text}": write an IPv6 address in brackets')
-    if not host:
-        raise ValueError(f'"{text}" lacks a host')
-    if not colon:
-        return host, None
-    if not re.fullmatch("[0-9]{1,5}", port_text) or int(port_text) > 65_535:
-        raise ValueError(f'"{text}": the port must be 0 (any free one) to 65535')
-    return host, int(port_text)
 
 
 def _drop_ins(main: Path) -> list[Path]:
@@ -206,7 +167,7 @@ def _merge_file(tree: Sources, source: Source, document: Mapping[str, Any]) -> N
         tree.origins.setdefault((section,), (source, (section,)))
         if section not in SECTIONS:
             tree.origins[(section,)] = (source, (section,))
-            raise tree.error((section,), _unknown_section(section))
+            raise tree.error((section,), explain_unknown_section(section))
         if section in REPEATED:
             if not isinstance(content, list):
                 raise tree.error((section,), f"write [[{section}]], it may be given several times")
@@ -224,12 +185,12 @@ def _add_text(tree: Sources, source: Source, section: str, key: str, text: str) 
     """Set a key from text, read as its field's type wants it: `true`, `30`, plain text, `a,b` or a TOML array."""
     tree.origins[(section, key)] = (source, (section, key))
     if section not in SECTIONS:
-        raise ConfigError(_unknown_section(section), where=source.name)
+        raise ConfigError(explain_unknown_section(section), where=source.name)
     if section in REPEATED:
         raise ConfigError(f"[[{section}]] can be given in files only", where=source.name)
-    kind = _fields(section).get(key)
+    kind = fields_of(section).get(key)
     if kind is None:
-        raise ConfigError(_unknown_key(section, key), where=source.name, key=f"{section}.{key}")
+        raise ConfigError(explain_unknown_key(section, key), where=source.name, key=f"{section}.{key}")
     value: Any = text
     listed = get_origin(kind) is tuple
     if listed and not text.lstrip().startswith("["):
@@ -250,6 +211,11 @@ def _convert(tree: Sources, base: Path) -> Config:
         values = tree.values.get(section, {})
         if isinstance(values.get(key), str) and values[key]:
             values[key] = str(base / os.path.expanduser(values[key]))
+    for section, key in _PATH_LISTS:
+        values = tree.values.get(section, {})
+        if isinstance(values.get(key), list):
+            values[key] = [str(base / os.path.expanduser(path)) if isinstance(path, str) and path else path
+                           for path in values[key]]  # fmt: skip
     try:
         return msgspec.convert(tree.values, Config)
     except msgspec.ValidationError as error:
@@ -258,7 +224,7 @@ def _convert(tree: Sources, base: Path) -> Config:
         path = parse_key_path(place)
     unknown = _UNKNOWN.fullmatch(problem)
     if unknown:
-        raise tree.error((*path, unknown[1]), _unknown_key(str(path[0]), unknown[1]))
+        raise tree.error((*path, unknown[1]), explain_unknown_key(str(path[0]), unknown[1]))
     missing = _MISSING.fullmatch(problem)
     if missing:
         raise tree.error((*path, missing[1]), "is missing")
@@ -267,8 +233,8 @@ def _convert(tree: Sources, base: Path) -> Config:
         value = tree.values[str(path[0])]
         for step in path[1:]:
             value = value[step]
-        choices = _choices(str(path[0]), str(path[1]))
-        problem = f'"{value}" is none of {", ".join(choices)}{_near(str(value), choices)}'
+        choices = choices_of(str(path[0]), str(path[1]))
+        problem = f'"{value}" is none of {", ".join(choices)}{suggest(str(value), choices)}'
     raise tree.error(path, f"{problem[:1].lower()}{problem[1:]}")
 
 
@@ -284,6 +250,9 @@ def _check(tree: Sources, config: Config) -> Config:
         name = "" if given == _EXPIRES[0] else f"{_EXPIRES[0]} ({registrar.default_expires_seconds}) "
         bounds = f"{registrar.min_expires_seconds} to {registrar.max_expires_seconds}"
         raise tree.error(("registrar", given), f"{name}must lie from {bounds}, the other two limits")
+    if registrar.flow_timer_seconds >= config.limits.idle_seconds:
+        problem = f"must be less than limits.idle_seconds ({config.limits.idle_seconds:g}), or phones are cut off"
+        raise tree.error(("registrar", "flow_timer_seconds"), problem)
     for index, uri in enumerate(registrar.service_route):
         _check_uri(tree, ("registrar", "service_route", index), uri)
     if not config.auth.algorithms and not config.auth.open:
@@ -292,6 +261,7 @@ def _check(tree: Sources, config: Config) -> Config:
         raise tree.error(("auth", "algorithms"), "names one algorithm twice")
     for section, key, networks in (
         ("sip", "trusted_networks", config.sip.trusted_networks),
+        ("sip", "proxy_networks", config.sip.proxy_networks),
         ("limits", "exempt_networks", config.limits.exempt_networks),
     ):
         for index, network in enumerate(networks):
@@ -305,8 +275,11 @@ def _check(tree: Sources, config: Config) -> Config:
             ipaddress.ip_address(host)
         except ValueError as error:
             raise tree.error(("resolver", "servers", index), str(error)) from None
+    _check_tls(tree, config)
     _check_overlay(tree, config.overlay)
+    _check_dns(tree, config)
     _check_store(tree, config.store)
+    _check_keys(tree, config.keys)
     if config.admin.http:
         _check_host_port(tree, ("admin", "http"), config.admin.http, port_needed=True)
     if len(os.fsencode(config.control_path)) > _LONGEST_SOCKET_PATH:
@@ -330,21 +303,54 @@ def _check_node_and_sip(tree: Sources, config: Config) -> None:
         _check_domain(tree, ("sip", "farm_name"), sip.farm_name)
     if sip.advertise:
         _check_host_port(tree, ("sip", "advertise"), sip.advertise, port_needed=False)
-    if not sip.listen:
+    listens = sip.listen or sip.proxy_listen
+    if not listens and not config.overlay.listen:  # else its certificate may say that it is no edge (`roles`)
         raise tree.error(("sip", "listen"), "is empty: nothing could come in")
     seen: set[Listen] = set()
-    for index, text in enumerate(sip.listen):
-        try:
-            listen = parse_listen(text)
-        except ValueError as error:
-            raise tree.error(("sip", "listen", index), str(error)) from None
-        if listen in seen:
-            raise tree.error(("sip", "listen", index), f'"{text}" is listed twice')
-        seen.add(listen)
+    for list_key in ("listen", "proxy_listen"):
+        for index, text in enumerate(getattr(sip, list_key)):
+            try:
+                listen = parse_listen(text)
+            except ValueError as error:
+                raise tree.error(("sip", list_key, index), str(error)) from None
+            if listen in seen:
+                raise tree.error(("sip", list_key, index), f'"{text}" is listed twice')
+            if list_key == "proxy_listen" and listen.transport == "UDP":
+                raise tree.error(("sip", list_key, index), f'"{text}": the PROXY protocol is for streams, not for UDP')
+            seen.add(listen)
+    if sip.proxy_listen and not sip.proxy_networks:
+        problem = "must name your balancers: their header decides who a client is, so nobody else may write it"
+        raise tree.error(("sip", "proxy_networks"), problem)
+    for index, origin in enumerate(sip.websocket_origins):
+        if not _ORIGIN.fullmatch(origin):
+            problem = f'"{origin}" is not an origin as browsers send it, as in "https://phone.example.com"'
+            raise tree.error(("sip", "websocket_origins", index), problem)
     if sip.t1_seconds > sip.t2_seconds:
         raise tree.error(("sip", "t1_seconds"), f"must not exceed t2_seconds ({sip.t2_seconds:g})")
     if not sip.server_header.isprintable():
         raise tree.error(("sip", "server_header"), "holds a control character")
+
+
+def _check_tls(tree: Sources, config: Config) -> None:
+    """What can be said without reading the files."""
+    tls = config.tls
+    if tls.keys and len(tls.keys) != len(tls.certificates):
+        problem = f"names {len(tls.keys)} files for {len(tls.certificates)} certificates; one each, in the same order"
+        raise tree.error(("tls", "keys"), problem)
+    for key in ("certificates", "keys"):
+        if "" in getattr(tls, key):
+            raise tree.error(("tls", key, getattr(tls, key).index("")), "is empty")
+    for list_key in ("listen", "proxy_listen"):
+        for index, text in enumerate(getattr(config.sip, list_key)):
+            if parse_listen(text).transport in ("TLS", "WSS") and not tls.certificates:
+                how = 'name its file as certificates = ["…"] in [tls], its key as keys'
+                problem = f'"{text}" wants a certificate: {how}'
+                raise tree.error(("sip", list_key, index), problem)
+    for index, domain in enumerate(tls.trusted_domains):
+        _check_domain(tree, ("tls", "trusted_domains", index), domain)
+    if tls.trusted_domains and tls.client_certificates == "off":
+        problem = 'is of no use without client_certificates = "request" or "require"'
+        raise tree.error(("tls", "trusted_domains"), problem)
 
 
 def _check_overlay(tree: Sources, overlay: OverlaySettings) -> None:
@@ -372,6 +378,53 @@ def _check_overlay(tree: Sources, overlay: OverlaySettings) -> None:
         raise tree.error(
             ("overlay", "stand_in_seconds"), f"must be less than write_seconds ({overlay.write_seconds:g})"
         )
+
+
+def _check_dns(tree: Sources, config: Config) -> None:
+    """What a stranger is told must be an address that he can reach, and not a name that nobody has."""
+    dns, sip = config.dns, config.sip
+    for index, text in enumerate(dns.listen):
+        path: KeyPath = ("dns", "listen", index)
+        _check_host_port(tree, path, text, port_needed=True)
+        if ipaddress.ip_address(parse_host_port(text)[0]).is_unspecified:
+            raise tree.error(path, f'"{text}": name each address, since answers must come from the one that was asked')
+    for index, text in enumerate(dns.addresses):
+        try:
+            found = ipaddress.ip_address(text)
+        except ValueError as error:
+            raise tree.error(("dns", "addresses", index), str(error)) from None
+        if found.is_unspecified:
+            raise tree.error(("dns", "addresses", index), f'"{text}" is no address that anybody reaches')
+    for index, name in enumerate(dns.nameservers):
+        _check_domain(tree, ("dns", "nameservers", index), name)
+    for index, text in enumerate(dns.secondaries):
+        _check_server(tree, ("dns", "secondaries", index), text if _has_port(text) else f"{text}:53", 53)
+        try:
+            ipaddress.ip_address(parse_host_port(text)[0])
+        except ValueError:
+            raise tree.error(("dns", "secondaries", index), f'"{text}" is not a numeric address') from None
+    if dns.zone:
+        _check_domain(tree, ("dns", "zone"), dns.zone)
+    zone = (dns.zone or sip.farm_name).lower().rstrip(".")
+    if dns.listen and not zone:
+        problem = "is empty, and so is sip.farm_name: name the zone that is delegated to the farm"
+        raise tree.error(("dns", "zone"), problem)
+    for index, name in enumerate(dns.nameservers):
+        if f".{name.lower().rstrip('.')}".endswith(f".{zone}"):
+            problem = f'"{name}" lies in the zone itself, where the farm makes the names; leave nameservers empty'
+            raise tree.error(("dns", "nameservers", index), problem)
+    if len(set(dns.prefer)) < len(dns.prefer):
+        raise tree.error(("dns", "prefer"), "names one transport twice")
+
+
+def _has_port(text: str) -> bool:
+    return text.startswith("[") and not text.endswith("]") or text.count(":") == 1
+
+
+def _check_keys(tree: Sources, keys: KeysSettings) -> None:
+    most = _MOST_ROTATIONS * keys.rotation_seconds
+    if keys.token_life_seconds > most:
+        raise tree.error(("keys", "token_life_seconds"), f"is more than {_MOST_ROTATIONS} rotations ({most:g})")
 
 
 def _check_store(tree: Sources, store: StoreSettings) -> None:
@@ -445,45 +498,3 @@ def _check_host_port(tree: Sources, path: KeyPath, text: str, *, port_needed: bo
     except ValueError:
         if port_needed or not _DOMAIN.fullmatch(host):
             raise tree.error(path, f'"{host}" is not a numeric address') from None
-
-
-def _fields(section: str) -> dict[str, Any]:
-    """Names and types of a section's keys."""
-    return get_type_hints(SECTIONS[section])
-
-
-def _choices(section: str, key: str) -> list[str]:
-    """What an enumerated key may be."""
-    kind = _fields(section)[key]
-    found: list[str] = []
-    stack = [kind]
-    while stack:
-        part = stack.pop(0)
-        if isinstance(part, str):
-            found.append(part)
-        stack.extend(getattr(part, "__args__", ()))
-    return found
-
-
-def _unknown_section(section: str) -> str:
-    near = _near(section, list(SECTIONS), 0.7)
-    return f"unknown section{near or '; the sections are ' + ', '.join(SECTIONS)}"
-
-
-def _unknown_key(section: str, key: str) -> str:
-    """The words for a key that no section, or not this one, has."""
-    problem = f"unknown key{_near(key, list(_fields(section)))}"
-    if "did you mean" in problem:
-        return problem
-    for other in SECTIONS:
-        if key in _fields(other):
-            return f'unknown key; did you mean "{key}" of section [{other}]?'
-    if _SECRET.search(key.lower()):
-        return f"{problem} (secrets are never settings: they are named by file)"
-    return problem
-
-
-def _near(word: str, known: Sequence[str], likeness: float = 0.5) -> str:
-    by_lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=likeness)
-    return f'; did you mean "{by_lower[close[0]]}"?' if close else ""

@@ -7,6 +7,7 @@ has to wait for something. `service` makes one and sees to its life.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, NamedTuple
@@ -16,12 +17,15 @@ from twisted.logger import Logger
 
 from farm.config import Config, ConfigError
 from farm.deadlines import Deadline, Deadlines
-from farm.frontend.token import Tokens
+from farm.frontend.flow_text import tag_of
+from farm.frontend.token import EXPIRED, Tokens
+from farm.keyring import Keyring
 from farm.logs import Rejections
 from farm.member import Member
 from farm.metrics import Metrics
 from farm.overlay.local import LocalStore
 from farm.overlay.shared import SharedStore
+from farm.overlay.wire import EDGE
 from farm.proxy.admission import Admission
 from farm.proxy.context import Means
 from farm.proxy.domains import Domains
@@ -32,17 +36,22 @@ from farm.proxy.proxy import Proxy
 from farm.proxy.stateless import Stateless
 from farm.proxy.targets import Targets
 from farm.records import Records
+from farm.registrar.gruu import Gruus
 from farm.registrar.location import Location
 from farm.registrar.registrar import Registrar
+from farm.relays import Relays
 from farm.resolve.locate import Locator
 from farm.security.credentials import Authenticator
+from farm.security.farm_keys import LONE_NAME, Schedule
 from farm.security.keys import read_nonce_keys
 from farm.security.limits import SourceLimits
 from farm.security.record import Credential
 from farm.security.users import UserError, Users
-from farm.siblings import Siblings
+from farm.spending import Spending
 from farm.transaction.layer import TransactionLayer
 from farm.transport.layer import TransportLayer
+
+KEYS_NAME: Final = "keys"  # the file of what was read last of the farm's keys
 
 _log: Final = Logger(namespace="node")
 
@@ -81,21 +90,34 @@ class Core:
         self._wall = wall
         self._rng = rng
         self._probing: Deadline | None = None
+        self._seals = member is None or bool(member.identity.roles & EDGE)
         domains = Domains(config.sip.domains, below.transport)
         self.location = Location(store, records.registrations, records.stamps, wall)
-        self.authenticator = self._make_authenticator(config, secret, store)
-        self.tokens = Tokens(secret, rng)
+        self.relays = Relays(records.stamps.node, below.transport, below.transactions, member, metrics, clock, secret)
+        self.authenticator = self._make_authenticator(
+            config, secret, store, records.stamps.node, None if member is None else Spending(member, self.relays)
+        )
+        self.tokens = Tokens(secret, rng, node=records.stamps.node, nodes=self.relays.find_node, note=self._note_token)
+        self.keyring = self._make_keyring(config, secret, store, member)
+        self._join_others(config, member)
+        self.gruus = Gruus(self.tokens)
         self.gateways = Gateways(config.routes, config.gateways, domains, metrics, rng)
         self.means = self._make_means(config)
         admission = Admission(
-            domains, self.authenticator, open_farm=config.auth.open, trusted=config.sip.trusted_networks
+            domains,
+            self.authenticator,
+            open_farm=config.auth.open,
+            trusted=config.sip.trusted_networks,
+            trusted_domains=config.tls.trusted_domains,
+            domains_of=below.transport.domains_of,
         )
         targets = Targets(
             domains,
             self.location,
             _Directory(users, clock),
             self.gateways,
-            None if member is None else Siblings(member, self.tokens),
+            self.relays,
+            self.gruus,
             max_targets=config.proxy.max_forks,
         )
         self.proxy = Proxy(
@@ -105,7 +127,9 @@ class Core:
             admission,
             targets,
             self._make_registrar(config, domains),
-            Stateless(self.means, domains, self.tokens, admission, targets, max_breadth=config.proxy.max_breadth),
+            Stateless(
+                self.means, domains, self.tokens, admission, targets, self.relays, max_breadth=config.proxy.max_breadth
+            ),
             redirect=config.sip.role == "redirect",
             max_breadth=config.proxy.max_breadth,
             server_header=config.sip.server_header,
@@ -114,8 +138,21 @@ class Core:
         )
         below.transactions.user = self.proxy
 
-    def _make_authenticator(self, config: Config, secret: bytes, store: LocalStore | SharedStore) -> Authenticator:
-        return Authenticator(
+    def _join_others(self, config: Config, member: Member | None) -> None:
+        """Let messages for other nodes' flows and transactions go there, and theirs come here."""
+        self.relays.owner_of = self.tokens.owner_of
+        if member is None:
+            return
+        member.hearers.append(self.relays.member_changed)
+        self._below.transport.siblings = self.relays
+        if config.sip.shared_address:
+            self._below.transactions.elsewhere = self.relays
+            self.relays.shares_address = True
+
+    def _make_authenticator(
+        self, config: Config, secret: bytes, store: LocalStore | SharedStore, node: int, spending: Spending | None
+    ) -> Authenticator:
+        authenticator = Authenticator(
             store,
             read_nonce_keys(config, secret),
             limits=self._below.limits,
@@ -125,13 +162,42 @@ class Core:
             nonce_life_seconds=config.auth.nonce_life_seconds,
             nonce_entries=config.auth.nonce_entries,
             allow_without_qop=config.auth.allow_without_qop,
+            node=tag_of(node),
+            keepers=spending,
         )
+        if spending is not None:
+            spending.serve(authenticator.use_nonce)
+        return authenticator
+
+    def _make_keyring(
+        self, config: Config, secret: bytes, store: LocalStore | SharedStore, member: Member | None
+    ) -> Keyring:
+        """A node that speaks no SIP seals nothing and makes no keys; its keyring is never started."""
+        path = os.path.join(config.node.state_dir, KEYS_NAME) if config.store.backend != "memory" else ""
+        keyring = Keyring(
+            secret,
+            LONE_NAME if member is None else member.identity.overlay,
+            _schedule_of(config),
+            store,
+            self.tokens,
+            None if config.auth.nonce_key_file else self.authenticator.nonces,
+            self._below.deadlines,
+            self._clock,
+            self._wall,
+            self._rng,
+            self.spawn,
+            path=path,
+            alone=member is None,
+        )
+        self._metrics.sealing_key_age.child().set_function(keyring.sealing_age)
+        return keyring
 
     def _make_means(self, config: Config) -> Means:
         below = self._below
         forwarder = Forwarder(
             self.tokens,
             below.transport,
+            self.location.node,
             record_route=config.sip.record_route,
             max_forwards=config.proxy.max_forwards,
         )
@@ -139,7 +205,8 @@ class Core:
             transactions=below.transactions,
             forwarder=forwarder,
             next_hops=below.locator,
-            flows=below.transport,
+            flows=self.relays,
+            node=self.location.node,
             metrics=self._metrics,
             rejections=below.rejections,
             suspect=self._suspect,
@@ -163,12 +230,15 @@ class Core:
             spawn=self.spawn,
             report=self.report,
             server_header=config.sip.server_header,
+            gruus=self.gruus,
         )
 
     # Life
 
     def start(self, now: float) -> None:
-        """Begin to probe gateways."""
+        """Begin to read the farm's keys, and to probe gateways."""
+        if self._seals:
+            self.keyring.start(now)
         self._probe_gateways(None, now)
 
     def reload(self, config: Config, now: float) -> None:
@@ -177,6 +247,7 @@ class Core:
             self.authenticator.offer(config.auth.algorithms, allow_without_qop=config.auth.allow_without_qop)
         except ValueError as error:
             raise ConfigError(str(error), key="auth.algorithms") from None
+        self.keyring.change(_schedule_of(config))
         self.gateways.change(config.routes, config.gateways)
         self._arm_probes(now)
 
@@ -200,10 +271,18 @@ class Core:
 
     def _receive_probe(self, uri: str, alive: bool) -> None:
         health = self.gateways.probed(uri, alive)
+        self._arm_probes(self._clock())  # it need not be waited for any longer
         if health is not None:
             _log.warn("gateway {uri} is {health}", uri=uri, health=health.value)
 
     # What waits, and what fails
+
+    def _note_token(self, reason: str) -> None:
+        """A token came that could not be opened."""
+        now = self._clock()
+        self._below.rejections.note(reason, now)
+        if reason == EXPIRED:
+            self.keyring.note_unknown_key(now)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Start what waits for something."""
@@ -218,6 +297,10 @@ class Core:
         """Count and log an exception that is being handled."""
         self._metrics.unexpected_errors.child("core").inc()
         _log.failure("{what}", what=what)
+
+
+def _schedule_of(config: Config) -> Schedule:
+    return Schedule(config.keys.rotation_seconds, config.keys.token_life_seconds)
 
 
 class _Directory:

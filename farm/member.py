@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -22,18 +23,22 @@ from farm.logs import Rejections
 from farm.metrics import Metrics
 from farm.overlay.multicast import Multicast
 from farm.overlay.node import OverlayNode
+from farm.overlay.relaying import Relaying
 from farm.overlay.rpc import Rpc
 from farm.overlay.seeds import Names, Seeds
 from farm.overlay.settings import NodeSettings
 from farm.overlay.shared import SharedStore
 from farm.overlay.store import Full
 from farm.overlay.wire import EDGE, LEFT, STATE_NAMES, STORES, VERSION, Codec, Contact
+from farm.public import find_public, find_servers, write_listen
 from farm.records import Records
 from farm.security.config_record import OverlayConfig
 from farm.security.durable import write_file
+from farm.security.farm_keys import KIND as KEYS
 from farm.security.identity import Identity
 from farm.security.overlay_config import KIND as CONFIG
 from farm.security.overlay_config import ConfigKind, read_config
+from farm.security.roles import identity_directory
 
 INCARNATION_NAME: Final = "incarnation"
 MEMBERS_NAME: Final = "members"
@@ -45,8 +50,7 @@ _log: Final = Logger(namespace="overlay")
 
 def read_identity(config: Config, wall: float) -> Identity:
     """Who this node is. Raises ConfigError for whatever of its files is missing or wrong."""
-    directory = config.overlay.identity or os.path.join(config.node.state_dir, "identity")
-    return Identity(directory, wall, name=config.node.name)
+    return Identity(identity_directory(config), wall, name=config.node.name)
 
 
 class Member:
@@ -69,6 +73,7 @@ class Member:
     ) -> None:
         self.identity = identity
         self.since: dict[bytes, float] = {}  # when each node came to the state that it is in
+        self.hearers: list[Callable[[Contact, float], None]] = []  # are told of another node's new state or address
         self._by_stamp = {stamp_node_of(identity.node_id): identity.node_id}
         self._config = config
         self._records = records
@@ -79,6 +84,7 @@ class Member:
         self._metrics = metrics
         self._path = os.path.join(config.node.state_dir, INCARNATION_NAME)
         self._keeps = config.store.backend != "memory"
+        self._kept = 0  # the incarnation on disk
         self._own_domains = frozenset(domain.lower().encode() for domain in config.sip.domains)
         self._domains = self._own_domains
         settings = config.overlay
@@ -91,8 +97,9 @@ class Member:
             zone=identity.zone,
             roles=identity.roles,
             name=identity.name,
-            sip=config.sip.listen if identity.roles & EDGE else (),
+            sip=tuple(map(write_listen, find_public(config))) if identity.roles & EDGE else (),
             version=VERSION,
+            dns=find_servers(config) if identity.roles & EDGE else (),
         )
         self._rpc = Rpc(reactor, identity, Codec(), deadlines, clock, wall, metrics, rejections, source=self._listen[0])
         self._leaving: Any = None  # the call that ends it
@@ -174,6 +181,7 @@ class Member:
             return self._left
         done: Deferred[bool] = Deferred()
         self._left = done
+        self.say(draining=True)
 
         def finish(_now: float) -> None:
             if not done.called:
@@ -199,7 +207,13 @@ class Member:
         if self._leaving is not None and self._leaving.active():
             self._leaving.cancel()
         self._left = None
+        self.say(draining=False)
         self.node.rejoin(self._clock())
+
+    def say(self, **changes: Any) -> None:
+        """Tell the others what has changed of this node: its `load`, or that it is `draining`."""
+        own = msgspec.structs.replace(self.node.membership.own, **changes)
+        self.node.membership.set_own(own, self._clock(), anew=False)
 
     def stop(self) -> Deferred[None]:
         """Close all links; fires when nothing listens any more."""
@@ -249,10 +263,11 @@ class Member:
 
     def incarnation_changed(self, incarnation: int) -> None:
         """Keep it for the next start; without, the wall clock has to do."""
-        if not self._keeps:
+        if not self._keeps or incarnation == self._kept:
             return
         with suppress(OSError):
             write_file(self._path, b"%d\n" % incarnation, 0o600)
+            self._kept = incarnation
 
     # What the node tells (node.Listener)
 
@@ -263,10 +278,12 @@ class Member:
 
     def member_changed(self, before: Contact | None, after: Contact, cause: str, now: float) -> None:
         """Another node's state, or address."""
+        self._by_stamp[stamp_node_of(after.node)] = after.node
+        for hear in self.hearers:
+            hear(after, now)
         if before is not None and before.state == after.state:
             return
         self.since[after.node] = now
-        self._by_stamp[stamp_node_of(after.node)] = after.node
         _log.info(
             "node {name} has left" if after.state == LEFT else "node {name} is {state}",
             name=after.name or after.node.hex()[:8], state=STATE_NAMES[after.state],
@@ -322,6 +339,8 @@ class Member:
             return "wrong-kind"  # it is spread, not stored
         if not self.node.roles.get(node, 0) & EDGE:
             return "wrong-role"
+        if kind == KEYS:
+            return "" if key == self.identity.overlay.encode() else "foreign-domain"
         return "" if key.rpartition(b"@")[2] in self._domains else "foreign-domain"
 
     # For the console and the proxy
@@ -342,6 +361,20 @@ class Member:
     def contacts(self) -> Iterable[Contact]:
         """All nodes known, this one first."""
         return [self.node.membership.own, *self.node.membership.members.values()]
+
+    def others(self) -> list[Contact]:
+        """All others that are remembered."""
+        return list(self.node.membership.members.values())
+
+    @property
+    def own(self) -> bytes:
+        """This node's Node-ID."""
+        return self.identity.node_id
+
+    @property
+    def relaying(self) -> Relaying:
+        """The relays of the overlay."""
+        return self.node.relaying
 
     @property
     def stores(self) -> bool:

@@ -33,7 +33,7 @@ METHODS: Final = (
 )  # fmt: skip
 DIRECTIONS: Final = ("in", "out")
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "6xx")
-TRANSPORTS: Final = ("udp", "tcp", OTHER)
+TRANSPORTS: Final = ("udp", "tcp", "tls", "ws", "wss", OTHER)
 TYPES: Final = ("invite-server", "server", "invite-client", "client")
 STATES: Final = tuple(
     (kind, state)
@@ -47,10 +47,12 @@ STATES: Final = tuple(
 )
 KINDS: Final = ("registration", "credential", "config", OTHER)
 ROLES: Final = ("owner", "replica")
+DNS_TYPES: Final = ("A", "AAAA", "ANY", "AXFR", "IXFR", "NAPTR", "NS", "SOA", "SRV", OTHER)
+DNS_CODES: Final = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "BADVERS", OTHER)
 MEMBER_STATES: Final = ("joining", "alive", "suspect", "dead", "left")
 RPCS: Final = (
-    "ping", "ping-request", "find-node", "fetch", "store", "stat", "scan", "digest", "keys", "pull", "push", "diagnose",
-    OTHER,
+    "ping", "ping-request", "find-node", "fetch", "store", "stat", "scan", "digest", "keys", "pull", "push", "spend",
+    "diagnose", OTHER,
 )  # fmt: skip
 
 # Why a node was refused, or a frame of one.
@@ -61,26 +63,35 @@ PEER_REASONS: Final = (
     "bad-contact", "full", OTHER,
 )  # fmt: skip
 
+# Why a connection ended.
+_CLOSE_REASONS: Final = (
+    "peer", "idle", "slow", "limit", "buffer", "malformed", "failed", "handshake", "drained", "stopped",
+)  # fmt: skip
+
 # Why a message was turned away, as SipError.reason, the transports and the limits name it.
 REASONS: Final = (
     "address-of-record-not-sip", "algorithm-not-offered", "bad-address", "bad-branch", "bad-call-id", "bad-contact",
     "bad-content-length", "bad-credentials", "bad-cseq", "bad-extension", "bad-header", "bad-header-name",
     "bad-ipv4-address", "bad-ipv6-address", "bad-method", "bad-number", "bad-parameter", "bad-port", "bad-q",
     "bad-received", "bad-reg-id", "bad-start-line", "bad-tag", "bad-tel-uri", "bad-uri", "bad-user", "bad-utf-8",
-    "bad-version", "bad-via", "banned", "body-too-large", "caller-unreachable", "cancelled", "contact-too-long",
-    "control-character", "cseq-mismatch", "cseq-out-of-order", "draining", "empty", "first-hop-lacks-outbound",
-    "foreign-address-of-record", "foreign-domain", "foreign-nonce", "forgotten-nonce", "header-too-large",
-    "internal-error", "interval-too-brief", "late-response", "loop", "max-breadth", "missing-call-id",
-    "missing-content-length", "missing-cseq", "missing-from", "missing-to", "missing-via", "no-credentials",
-    "no-first-message", "no-gateway", "no-transport", "no-user-in-uri", "no-via", "not-registered", "not-sent",
-    "not-sip", "not-the-sender", "path-not-supported", "qop-not-offered", "relay-refused", "repeated-contact",
+    "bad-version", "bad-via", "banned", "body-too-large", "caller-unreachable", "cancelled", "contact-is-own-address",
+    "contact-not-sip", "contact-too-long", "control-character", "cseq-mismatch", "cseq-out-of-order", "draining",
+    "empty", "first-hop-lacks-outbound", "flow-gone", "foreign-address-of-record", "foreign-domain", "foreign-nonce",
+    "forgotten-nonce", "header-too-large", "internal-error", "interval-too-brief", "late-response", "loop",
+    "max-breadth", "missing-call-id", "missing-content-length", "missing-cseq", "missing-from", "missing-to",
+    "missing-via", "no-credentials", "no-first-message", "no-gateway", "no-transport", "no-user-in-uri", "no-via",
+    "not-registered", "not-secure", "not-sent", "not-sip", "not-the-sender", "not-tls", "path-not-supported",
+    "proxy-header", "proxy-header-slow", "proxy-not-trusted", "qop-not-offered", "relay-refused", "repeated-contact",
     "repeated-content-length", "repeated-parameter", "replayed-nonce", "request-rate", "response-not-ours", "restoring",
     "several-flows", "short-body", "slow-message", "stale-nonce", "star-without-expires-0", "store-full",
-    "store-unavailable",
-    "stray-response", "stun", "third-party", "too-many-bindings", "too-many-connections",
-    "too-many-connections-from-source", "too-many-headers", "too-many-hops", "too-many-transactions", "too-many-vias",
-    "truncated", "unknown-scheme", "unknown-user", "unlocatable-scheme", "unresolvable", "unsupported", "uri-headers",
-    "uri-mismatch", "uri-too-long", "user-disabled", "write-buffer-full", "wrong-password",
+    "store-unavailable", "stray-response", "stun", "stun-rate", "third-party", "tls-alert", "tls-expired",
+    "tls-handshake", "tls-no-certificate", "tls-timeout", "tls-version", "tls-wrong-ca", "tls-wrong-domain",
+    "tls-wrong-usage", "token-altered", "token-expired-key", "token-refused", "too-many-bindings",
+    "too-many-connections", "too-many-connections-from-source", "too-many-headers", "too-many-hops",
+    "too-many-transactions", "too-many-vias", "truncated", "unknown-gruu", "unknown-scheme", "unknown-user",
+    "unlocatable-scheme", "unresolvable", "unsupported", "uri-headers", "uri-mismatch", "uri-too-long", "user-disabled",
+    "websocket-frame", "websocket-message-too-large", "websocket-origin", "websocket-subprotocol", "websocket-upgrade",
+    "write-buffer-full", "wrong-password",
     OTHER,
 )  # fmt: skip
 
@@ -106,6 +117,7 @@ class Metrics:
         self._declare_transport()
         self._declare_members()
         self._declare_replicas()
+        self._declare_zone()
         self._declare_process()
 
     def render(self) -> bytes:
@@ -176,6 +188,9 @@ class Metrics:
             make_combinations(("status-503", "flow-failed", "timeout", "transport", OTHER)),
         )
         self.sip_banned = self._gauge("sip_banned", "Addresses banned now.")
+        self.sealing_key_age = self._gauge(
+            "sealing_key_age_seconds", "Age of the key that seals tokens; 0 while the farm's own key does."
+        )
         self.gateway_up = self._gauge(
             "gateway_up", "1 while a configured target answers its OPTIONS probes.", ("target",), ()
         )
@@ -232,7 +247,8 @@ class Metrics:
             "Connections closed, by reason.",
             ("transport", "reason"),
             make_combinations(
-                TRANSPORTS, ("peer", "idle", "slow", "limit", "buffer", "malformed", "failed", "stopped", OTHER)
+                TRANSPORTS,
+                (*_CLOSE_REASONS, OTHER),
             ),
         )
         self.transport_errors = self._counter(
@@ -241,8 +257,19 @@ class Metrics:
             ("transport",),
             make_combinations(TRANSPORTS),
         )
+        self.relayed_messages = self._counter(
+            "relayed_messages_total",
+            "SIP messages to and from other nodes over the overlay: sent to one; one's delivered to a flow or"
+            " transaction of ours; not sent for want of a link; a node's not sent on since its flow is gone; bad.",
+            ("result",),
+            make_combinations(("sent", "delivered", "no-link", "no-flow", "bad", OTHER)),
+        )
         self.keepalives = self._counter(
             "keepalives_total", "Keep-alives received (RFC 5626).", ("transport",), make_combinations(TRANSPORTS)
+        )
+        self.sip_certificate_expiry = self._gauge(
+            "sip_certificate_expiry_seconds",
+            "Time until the first of the certificates for SIP over TLS expires; negative afterwards, 0 without any.",
         )
         self.resolver_seconds = self._histogram(
             "resolver_seconds",
@@ -282,9 +309,9 @@ class Metrics:
         )
         self.overlay_bytes = self._counter(
             "overlay_bytes_total",
-            "Bytes of frames to and from other nodes, by what they carry: upkeep, records, or repair.",
+            "Bytes of frames to and from other nodes, by what they carry: upkeep, records, repair, or relayed SIP.",
             ("direction", "class"),
-            make_combinations(DIRECTIONS, ("upkeep", "records", "repair")),
+            make_combinations(DIRECTIONS, ("upkeep", "records", "repair", "relays")),
         )
         self.rpc_seconds = self._histogram(
             "rpc_seconds", "Time from a call to its answer.", _LOOKUPS, ("type",), make_combinations(RPCS)
@@ -361,6 +388,28 @@ class Metrics:
             "antientropy_mismatch_total", "Partitions in which a periodic comparison found a difference."
         )
 
+    def _declare_zone(self) -> None:
+        self.dns_answers = self._counter(
+            "dns_answers_total",
+            "Questions to the farm's zone that were answered, by type and response code.",
+            ("type", "rcode"),
+            make_combinations(DNS_TYPES, DNS_CODES),
+        )
+        self.dns_rejections = self._counter(
+            "dns_rejections_total",
+            "Questions and connections that got no answer, or a short one (rate-shortened), by reason.",
+            ("reason",),
+            make_combinations(("not-a-question", "rate", "rate-shortened", "oversize", "too-many-connections")),
+        )
+        self.dns_notices = self._counter(
+            "dns_notices_total",
+            "Secondaries told of a new version of the zone (NOTIFY), by whether they said so.",
+            ("result",),
+            make_combinations(("acknowledged", "unanswered")),
+        )
+        self.zone_serial = self._gauge("zone_serial", "Serial of the farm's zone: the second of its last change.")
+        self.zone_nodes = self._gauge("zone_nodes", "Nodes that the farm's zone sends strangers to.")
+
     def _declare_process(self) -> None:
         self.event_loop_lag = self._histogram(
             "event_loop_lag_seconds", "How late a timer of the event loop ran: the process's own queue.", _LAGS
@@ -369,7 +418,7 @@ class Metrics:
             "unexpected_errors_total",
             "Exceptions that reached an entry point: each is a bug, logged with its trace.",
             ("place",),
-            make_combinations(("transport", "timer", "core", "resolver", "journal", "admin", "overlay", OTHER)),
+            make_combinations(("transport", "timer", "core", "resolver", "journal", "admin", "overlay", "dns", OTHER)),
         )
         self.build_info = self._gauge("build_info", "1, with what runs.", ("version", "python"), ())
 

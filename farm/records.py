@@ -1,11 +1,11 @@
 """The node's records and their journal: restored at start, written as they change, swept as they lapse.
 
-Part of the composition root: it joins the kinds (registration, credential) with the store, the store with the journal
-(SQLite in a thread, or Redis), and both with the reactor. A journal that cannot be opened or written is reported and
-counted and stops nothing: the node goes on from memory and tries again; what is in a Redis that comes late is merged
-before anything is written. A file that is another's, or of a later version, is refused at start: what is wrong there
-is not the disk, and the node would serve without its users. A Redis of which that is true is found out later, and the
-node is not ready (`restoring`) until that ends, as it does within the lease when the other process is dead.
+Part of the composition root: it joins the kinds (registration, credential, keys) with the store, the store with the
+journal (SQLite in a thread, or Redis), and both with the reactor. A journal that cannot be opened or written is
+reported and counted and stops nothing: the node goes on from memory and tries again; what is in a Redis that comes
+late is merged before anything is written. A file that is another's, or of a later version, is refused at start: what
+is wrong there is not the disk, and the node would serve without its users. A Redis of which that is true is found out
+later, and the node is not ready (`restoring`) until that ends, as it does within the lease when the other process is dead.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from farm.overlay.scribe import Book, FileBook, Restored, Scribe, restore
 from farm.overlay.store import Kind, Shelf, Store
 from farm.registrar.binding import RegistrationKind
 from farm.security.credentials import CredentialKind
+from farm.security.farm_keys import KeysKind
 
 JOURNAL_NAME: Final = "journal.sqlite"
 OWNER_NAME: Final = "redis-owner"
@@ -58,11 +59,12 @@ class Records:
         kinds: Iterable[Kind] = (),
         shared: bool = False,
     ) -> None:
-        """`stamp_node` tells this node's stamps from others'; `kinds` are held beside registrations and credentials;
-        `shared` records are compared with other nodes'."""
+        """`stamp_node` tells this node's stamps from others'; `kinds` are held beside registrations, credentials and
+        keys; `shared` records are compared with other nodes'."""
         self.stamps = HybridClock(stamp_node)
         self.registrations = RegistrationKind(config.registrar.max_expires_seconds)
-        self.store = Store((self.registrations, CredentialKind(), *kinds), most_records=config.store.most_records)
+        own = (self.registrations, CredentialKind(), KeysKind())
+        self.store = Store((*own, *kinds), most_records=config.store.most_records)
         if shared:
             self.store.track()  # before anything is restored: afterwards it would be one long turn
         self.local = LocalStore(self.store)

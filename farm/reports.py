@@ -14,6 +14,9 @@ from twisted.internet.defer import Deferred
 from farm import __version__
 from farm.admin.control import Answer, OrderError
 from farm.config import Config
+from farm.edges import Edges
+from farm.frontend.authority import Authority
+from farm.keyring import Keyring
 from farm.member import Member
 from farm.overlay.ids import partition_of
 from farm.overlay.routing import Result
@@ -44,6 +47,7 @@ class Core(Protocol):
 
     location: Location
     gateways: Gateways
+    keyring: Keyring
 
 
 class Running(Protocol):
@@ -56,6 +60,8 @@ class Running(Protocol):
     core: Core
     transport: Transport
     member: Member | None
+    edges: Edges
+    authority: Authority
 
     def serves(self) -> bool:
         """Whether it listens and takes what is new."""
@@ -100,10 +106,13 @@ class Reports:
         """What is wrong at present, a sentence each."""
         node = self._node
         found = [node.records.problem] if node.records.problem else []
+        found += node.core.keyring.problems()
         gateways = node.core.gateways.states()
         found += [f"gateway {uri} does not answer" for uri, health in gateways if health is Health.DOWN]
         if node.member is not None:
             found += node.member.problems()
+        if node.config.dns.listen and node.edges.problem():
+            found.append(node.edges.problem())
         return found
 
     def status(self) -> Answer:
@@ -171,6 +180,46 @@ class Reports:
     def lift_ban(self, source: str) -> bool:
         """Lift one."""
         return self._node.limits.clear(source)
+
+    def zone(self) -> Answer:
+        """The records that lead strangers to the farm, as this node knows it now."""
+        authority = self._node.authority
+        authority.look(self._clock())
+        zone = authority.zone
+        records = list(zone.all_records()) if zone.is_there else []
+        return {
+            "zone": zone.name.to_text(),
+            "serial": zone.serial,
+            "served": zone.is_served,
+            "nodes": len(zone),
+            "records": [
+                {"name": held.name.to_text(), "ttl": held.ttl, "class": "IN", "type": held.rdtype.name, "data": data}
+                for held in records
+                for data in sorted(record.to_text() for record in held)
+            ],
+        }
+
+    # Keys
+
+    def keys(self) -> list[Answer]:
+        """The keys of tokens and nonces, by number and age."""
+        return [
+            {
+                "number": row.number,
+                "age": round(row.age),
+                "seals_in": round(row.seals_in),
+                "ends_in": round(row.ends_in),
+                "seals": row.seals,
+            }
+            for row in self._node.core.keyring.rows()
+        ]
+
+    async def rotate_keys(self) -> int:
+        """Make a key although none is due; answers its number. Raises OrderError."""
+        try:
+            return await self._node.core.keyring.rotate(self._clock())
+        except ValueError as error:
+            raise OrderError(str(error)) from None
 
     # The overlay
 

@@ -13,6 +13,7 @@ import gc
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -23,8 +24,10 @@ from twisted.logger import Logger, LogLevel
 from farm import __version__
 from farm.admin.http import AdminListeners
 from farm.changes import merge
-from farm.config import Config
+from farm.config import Config, ConfigError
 from farm.core import Below, Core
+from farm.edges import Edges, make_zone_settings
+from farm.frontend.authority import Authority
 from farm.lock import StateLock
 from farm.logs import Fields, Rejections
 from farm.member import Member, read_identity, stamp_node_of
@@ -41,6 +44,8 @@ from farm.resolve.resolver import Resolver
 from farm.security.keys import read_secret
 from farm.security.limits import Allowed, SourceLimits
 from farm.security.overlay_config import ConfigKind
+from farm.security.roles import apply_roles
+from farm.security.sip_certificates import SipCertificates
 from farm.security.users import Users
 from farm.transaction.layer import TransactionLayer
 from farm.transaction.machines import State, Timings
@@ -49,6 +54,7 @@ from farm.transport.layer import TransportLayer
 DRAIN_SECONDS: Final = 32.0  # 64*T1: no transaction that is still running takes longer (RFC 3261 §17)
 _END_SECONDS: Final = 2.0  # for the 200 to our CANCEL, the 487 and the ACKs
 _DRAIN_CHECK_SECONDS: Final = 0.1
+_RENEWAL_SECONDS: Final = 60.0
 _DRAIN_QUIET_SECONDS: Final = 1.0  # for the ACK of the last call: without it the callee hangs up after 32 s
 
 _log: Final = Logger(namespace="node")
@@ -62,7 +68,8 @@ def make_service(config: Config, reactor: Any) -> Node:
 
 
 class Node(Service):
-    """One node, running or not. `clock` is monotonic seconds as the reactor's, `wall` seconds since 1970."""
+    """One node, running or not. `clock` is monotonic seconds as the reactor's, `wall` seconds since 1970,
+    `used` seconds of processor time."""
 
     def __init__(
         self,
@@ -73,7 +80,11 @@ class Node(Service):
         wall: Callable[[], float] = time.time,
         rng: random.Random | None = None,
         metrics: Metrics | None = None,
+        used: Callable[[], float] = time.process_time,
     ) -> None:
+        self._identity = read_identity(config, wall()) if config.overlay.listen else None
+        if self._identity is not None:
+            config = apply_roles(config, self._identity.roles)
         self.config = config
         self.metrics = metrics or Metrics()
         self.metrics.set_build(__version__)
@@ -84,11 +95,11 @@ class Node(Service):
         self._ready = False
         self._hurried = False
         self._lock = StateLock(config.node.state_dir)
-        self._identity = read_identity(config, wall()) if config.overlay.listen else None
         secret = read_secret(config) if self._identity is None else self._identity.farm_key
         self.rejections = Rejections(self.metrics.sip_rejected, _write_rejection, config.log.reason_lines_per_second)
         self.pump = Pump(reactor, clock, self.metrics)
         self.limits = SourceLimits(**_limits_of(config))
+        self.certificates = SipCertificates(config.tls, wall())
         self._build_transport(config)
         self._build_records(config)
         self.users = Users(self.store, self._make_stamp, config.sip.domains)
@@ -105,6 +116,11 @@ class Node(Service):
             wall,
             self._rng,
         )
+        self.edges = Edges(config, self.member, self.pump.deadlines, lambda: self.draining, used)
+        self.authority = Authority(
+            reactor, config.dns, make_zone_settings(config, secret), self.edges, self.pump.deadlines, clock, wall,
+            self._rng, self.metrics,
+        )  # fmt: skip
         self.reports = Reports(self, clock, wall)
         self.admin = AdminListeners(reactor, config, self.reports, self.metrics)
         self._count_gauges()
@@ -132,6 +148,7 @@ class Node(Service):
             rng=self._rng,
             report_refused=self.transactions.receive_refusal,
             gate=self._make_gate(config),
+            certificates=self.certificates,
         )
         self.resolver = Resolver(config.resolver, self._reactor, self._clock, self.metrics)
         reach = Reach(
@@ -170,6 +187,8 @@ class Node(Service):
         super().privilegedStartService()
         self._lock.take()
         self.transport.listen(self.config.sip.listen)
+        self.transport.listen(self.config.sip.proxy_listen, self.config.sip.proxy_networks)
+        self.authority.listen()
         if self.member is not None:
             self.member.listen()
 
@@ -182,8 +201,12 @@ class Node(Service):
         if self.member is not None:
             self.member.start()
         self.core.start(self._clock())
+        self.edges.start(self._clock())
+        self.authority.start()
+        if self.config.tls.certificates:
+            self.pump.deadlines.add(self._clock() + _RENEWAL_SECONDS, self._renew_certificates)
         self._ready = True
-        _log.info("node {name} serves", name=self.config.node.name, listen=" ".join(self.config.sip.listen))
+        _log.info("node {name} serves", name=self.config.node.name, listen=" ".join(self.transport.listener_names))
 
     @inlineCallbacks
     def stopService(self) -> Any:
@@ -192,6 +215,7 @@ class Node(Service):
         self._ready = False
         leaving = None if self.member is None else self.member.leave()
         self.core.proxy.draining = True
+        self._shed()
         yield self._wait_for_quiet(DRAIN_SECONDS)
         if leaving is not None and not self._hurried:
             yield leaving  # while new requests are still told to go elsewhere
@@ -201,6 +225,7 @@ class Node(Service):
             self.core.report("calls could not be ended")  # the journal is still to be written
         yield self._wait_for_quiet(_END_SECONDS)
         yield self.transport.stop()
+        yield self.authority.stop()
         if self.member is not None:
             yield self.member.stop()
         self.resolver.stop()
@@ -222,7 +247,7 @@ class Node(Service):
         """Let what runs end, and the last ACK come, but wait no longer than that."""
         now = quiet_at = self._clock()
         until = now + seconds
-        while now < until and not self._hurried and (self.transactions.running or now < quiet_at):
+        while now < until and not self._hurried and self._is_busy(now < quiet_at):
             if self.transactions.running:
                 quiet_at = now + _DRAIN_QUIET_SECONDS
             waiting: Deferred[None] = Deferred()
@@ -230,20 +255,47 @@ class Node(Service):
             yield waiting
             now = self._clock()
 
+    def _is_busy(self, lately: bool) -> bool:
+        return lately or self.transactions.running > 0 or self.transport.shedding.running
+
+    def _shed(self) -> None:
+        """Close the phones' connections one by one; they register with other nodes."""
+        seconds = self.config.limits.drain_close_seconds
+        self.transport.shedding.start(seconds, self.transactions.busy_connections, self._clock())
+
     def reload(self, config: Config) -> list[str]:
         """Take from a new configuration what a running node can take (`changes.py`); answers the keys that want a
         restart. Raises ConfigError, and has changed nothing then."""
+        if self._identity is not None:
+            config = apply_roles(config, self._identity.roles)
         merged = merge(self.config, config)
         config = merged.config
+        certificates = self.certificates.prepare(config.tls, self._wall())
         self.core.reload(config, self._clock())
+        if certificates is not None:
+            self.certificates.take(certificates)
+            _log.info("the certificates for TLS were read anew; connections made from now on use them")
         self.rejections.lines_per_second = config.log.reason_lines_per_second
         self.transactions.max_transactions = config.limits.transactions
         self.limits.change(**_limits_of(config))
         self.transport.change(config.limits, self._make_gate(config))
+        self.authority.change(config.dns)
         if self.member is not None:
             self.member.reload(config)
         self.config = config
         return merged.waiting
+
+    def _time_to_expiry(self) -> float:
+        end = self.certificates.not_after
+        return end - self._wall() if end else 0.0
+
+    def _renew_certificates(self, _argument: object, now: float) -> None:
+        """Take renewed certificates although nobody sent SIGHUP. What is wrong with the files is said when somebody
+        does: half of them may just have been copied."""
+        with suppress(ConfigError):
+            if self.certificates.reload(self._wall()):
+                _log.info("the certificates for TLS were renewed; connections made from now on use them")
+        self.pump.deadlines.add(now + _RENEWAL_SECONDS, self._renew_certificates)
 
     # What the reports ask
 
@@ -265,6 +317,7 @@ class Node(Service):
         """Serve to the end what runs, take nothing new, hand over all records; until `undrain` or the end."""
         if not self.core.proxy.draining:
             self.core.proxy.draining = True
+            self._shed()
             if self.member is not None:
                 self.member.leave()
 
@@ -272,6 +325,7 @@ class Node(Service):
         """Serve again."""
         if self.core.proxy.draining and self._ready:
             self.core.proxy.draining = False
+            self.transport.shedding.stop()
             if self.member is not None:
                 self.member.rejoin()
 
@@ -284,6 +338,7 @@ class Node(Service):
         return (self.records.stamps.tick(self._wall()), self.records.stamps.node)
 
     def _count_gauges(self) -> None:
+        self.metrics.sip_certificate_expiry.child().set_function(self._time_to_expiry)
         census = self.transactions.census
         for (kind, state), _child in self.metrics.sip_transactions:
             self.metrics.sip_transactions.child(kind, state).set_function(

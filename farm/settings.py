@@ -40,8 +40,22 @@ class SipSettings(Section, frozen=True):
     domains: tuple[str, ...]
     """Domains whose users register here; other domains are foreign: we relay to them for our users only."""
     listen: tuple[str, ...] = ("udp:0.0.0.0:5060", "tcp:0.0.0.0:5060")
-    """Listeners as `udp:HOST:PORT` or `tcp:HOST:PORT`, IPv6 in brackets. UDP and TCP on one port is what RFC 3261
-    §18.2.1 asks for; leave TCP out and requests over 1300 bytes cannot come in."""
+    """Listeners as `TRANSPORT:HOST:PORT` with `udp`, `tcp`, `tls`, `ws` or `wss` (WebSocket, for browsers), IPv6 in
+    brackets. UDP and TCP on one port is what RFC 3261 §18.2.1 asks for; leave TCP out and requests over 1300 bytes
+    cannot come in. A node whose certificate has the role `store` alone speaks no SIP and opens none: leave it out."""
+    proxy_listen: tuple[str, ...] = ()
+    """Further listeners, all but `udp`, for balancers that speak the PROXY protocol (HAProxy's, version 1 or 2). What
+    comes without its header is cut off here, so phones cannot use them."""
+    proxy_networks: tuple[str, ...] = ()
+    """Networks (`10.0.0.0/8`) of those balancers: their word is who a client is, so name no network with others in
+    it."""
+    websocket_origins: tuple[str, ...] = ()
+    """Origins of pages (`https://phone.example.com`) whose browsers may connect by WebSocket; empty: any, since a phone
+    has to log in anyway. It guards users against foreign pages only: what is no browser names any origin, or none."""
+    websocket_ping_seconds: SecondsOrOff = 30.0
+    """A WebSocket that has been silent this long is pinged, and closed when it is silent as long again. Half of the
+    60 s after which web proxies drop a silent connection; browsers cannot ping by themselves. 0 leaves it to the
+    phones."""
     farm_name: str = ""
     """Host name for Via and Record-Route, which must resolve to this farm; empty: each listener's own address."""
     advertise: str = ""
@@ -58,6 +72,10 @@ class SipSettings(Section, frozen=True):
     trusted_networks: tuple[str, ...] = ()
     """Networks (`10.0.0.0/8`) of peers that are ours: not challenged, may relay to any domain, may assert identities.
     Empty by default: an address is weak proof over UDP."""
+    shared_address: bool = False
+    """Several nodes have one address (anycast, VRRP, ECMP), so that what belongs to one request may reach any of them.
+    True has a request over UDP served by the node that its branch picks, through whichever it came: a repeated one is
+    answered and not forked twice, and a CANCEL finds its INVITE. It costs one relay more for most requests."""
     udp_request_bytes: Annotated[int, msgspec.Meta(ge=200, le=65_535)] = 1300
     """A request above this size goes by TCP first (RFC 3261 §18.1.1). 1300 is the RFC's figure for an unknown path;
     raise it where the path is known to carry more."""
@@ -68,6 +86,31 @@ class SipSettings(Section, frozen=True):
     """Longest interval between retransmissions of what is not an INVITE, and of answers to an INVITE."""
     t4_seconds: Seconds = 5.0
     """Longest time that a message stays in the network; finished transactions linger this long over UDP."""
+
+
+class TlsSettings(Section, frozen=True):
+    """SIP over TLS (RFC 3261 §26.3, RFC 5922): who we prove to be, and what others must prove."""
+
+    certificates: tuple[str, ...] = ()
+    """Certificate files in PEM, each with its chain, that `tls:` and `wss:` listeners show; the one that a client asks
+    for by name (SNI) is taken, else the first. They should name `sip.farm_name` and the domains, as `URI:sip:` for
+    proxies and as DNS names for phones. Renewed files are noticed within a minute, or at SIGHUP."""
+    keys: tuple[str, ...] = ()
+    """Files of their private keys in PEM, in the same order; empty: each key is in its certificate's file. Others must
+    not be able to read them."""
+    trust: str = ""
+    """File of the authorities in PEM that the certificates of others must come from; empty: those that the system
+    trusts."""
+    client_certificates: Literal["off", "request", "require"] = "off"
+    """Whether who connects is asked for a certificate: `request` lets in also those who have none that can be trusted,
+    phones say, as nobody in particular; `require` refuses them. What is proved lets requests to that domain use the
+    connection (RFC 5923)."""
+    trusted_domains: tuple[str, ...] = ()
+    """Domains of peers that are treated as those of `sip.trusted_networks` when their certificate proves them. Better
+    than an address, but the authority in `trust` must be one that does not certify just anybody."""
+    handshake_seconds: Seconds = 10.0
+    """A handshake must be done within this; who stops in the middle is cut off. A phone on a bad network needs a few
+    round trips, and a full one costs us the connection's place."""
 
 
 class AuthSettings(Section, frozen=True):
@@ -84,11 +127,22 @@ class AuthSettings(Section, frozen=True):
     nonce_entries: Count = 200_000
     """How many nonces' counts are kept to refuse replays; when full the oldest are forgotten and answered as stale."""
     nonce_key_file: str = ""
-    """File of the key that nonces are made with (32 bytes or more); empty: derived from `state_dir/secret`, which
-    is made when missing, in a farm from the key that all nodes share. The same on all nodes that share users."""
+    """File of the key that nonces are made with (32 bytes or more), the same on all nodes that share users; empty: the
+    keys of `[keys]`, which all nodes have and which rotate."""
     allow_without_qop: bool = True
     """Accept the digest of RFC 2069 clients, which send no qop and no nonce count. They still work at the price of no
     replay protection within a nonce's life."""
+
+
+class KeysSettings(Section, frozen=True):
+    """The keys that all nodes share and make anew: of what we write into messages to know it again, and of nonces."""
+
+    rotation_seconds: Annotated[float, msgspec.Meta(ge=1800)] = 86_400.0
+    """Age of the newest key at which the next is made; it is used ten minutes later, when every node has it. A day
+    bounds what one key seals; shorter keeps more of them to be tried."""
+    token_life_seconds: Seconds = 604_800.0
+    """How long what a key sealed is known again after the next one took over: the longest call that can still be ended
+    through any node. A week is beyond all calls; longer keeps more keys, of which 24 rotations are the most."""
 
 
 class RegistrarSettings(Section, frozen=True):
@@ -104,6 +158,11 @@ class RegistrarSettings(Section, frozen=True):
     """Contacts of one address-of-record; more are refused whole (403), because each multiplies the calls we fork."""
     contact_bytes: Count = 4096
     """Longest Contact value that is kept, so that a stranger cannot grow a record."""
+    flow_timer_seconds: CountOrOff = 120
+    """How often a phone that registers a connection by outbound is asked to show that it is there (RFC 5626 §6); less
+    than `limits.idle_seconds`. 0 says nothing, and the phone takes 95 to 120 seconds. Shorter finds dead connections
+    sooner and costs their batteries. Over UDP nothing is ever said: phones then send each 24 to 29 s, as NATs want it.
+    """
     service_route: tuple[str, ...] = ()
     """URIs for the Service-Route header of the 200 (RFC 3608): the way back through us for a phone's own requests."""
 
@@ -149,8 +208,15 @@ class LimitSettings(Section, frozen=True):
     """A new connection must bring its first whole message within this, so that silent ones do not fill the table."""
     message_seconds: Seconds = 10.0
     """A message begun on a stream must be whole within this: slow senders are cut off."""
+    proxy_header_seconds: Seconds = 5.0
+    """A balancer's PROXY header must be whole within this. It is the first packet of its connection, so three seconds
+    allow for one that is lost, as HAProxy advises, and two are for good measure."""
     connect_seconds: Seconds = 8.0
     """How long we try to connect before the next target is taken; well below timer B's 32 s."""
+    drain_close_seconds: Annotated[float, msgspec.Meta(ge=0, le=30)] = 10.0
+    """A node that is drained or stopped closes the connections of phones at random moments within this, so that they do
+    not all register with the other nodes at once. Those on which something waits for an answer come last; fewer than
+    50 a second are not slowed down further. 0 closes all at once."""
     write_buffer_bytes: Count = 1_048_576
     """Bytes that wait for a peer that does not read; beyond, its connection is closed."""
     transactions: Count = 200_000
@@ -243,6 +309,42 @@ class OverlaySettings(Section, frozen=True):
     with Retry-After. A phone writes when it registers, so it takes hundreds under one name; 0 sets no limit."""
 
 
+class DnsSettings(Section, frozen=True):
+    """The farm as the name server of its own zone (RFC 3263): who asks by name is sent to nodes that live."""
+
+    listen: tuple[str, ...] = ()
+    """Addresses as `HOST:PORT` where this node answers questions, by UDP and TCP, port 53 where a zone is delegated to
+    it; empty: it answers none. Each has an address of its own, no wildcard."""
+    zone: str = ""
+    """Zone that is delegated to the farm; empty: `sip.farm_name`. Its own name has the addresses of the farm."""
+    addresses: tuple[str, ...] = ()
+    """Addresses, IPv4 and IPv6, under which strangers reach this node's listeners; empty: `sip.advertise`, else each
+    listener's own. Needed for wildcard listeners: without it they are not shown. Say it on nodes that answer no
+    questions, too."""
+    ttl_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 10
+    """How long answers may be kept: a dead node is still called for so long by whoever does not try the next one.
+    Shorter costs questions."""
+    prefer: tuple[Literal["tls", "tcp", "udp", "wss", "ws"], ...] = ("tls", "tcp", "udp", "wss", "ws")
+    """Order of the transports in the NAPTR records; what is left out has none, and nobody is sent there but by its SRV
+    records. As in RFC 3263's example: over TLS and TCP a dead node is noticed at once, over UDP after seconds."""
+    nameservers: tuple[str, ...] = ()
+    """Names of the zone's NS records, which lie outside of it: those of secondaries, say; empty: the farm's nodes that
+    answer questions, under names made for them."""
+    hostmaster: str = ""
+    """Mail address in the SOA record; empty: `hostmaster@` the zone."""
+    secondaries: tuple[str, ...] = ()
+    """Name servers as `HOST` or `HOST:PORT` that may transfer the zone (AXFR, over TCP) and are told of each new
+    version (NOTIFY). Nobody else may."""
+    responses_per_second: SecondsOrOff = 100.0
+    """Answers that one network (/24, /56) gets each second over UDP, where sources are forged; beyond, every second one
+    says "ask over TCP" and the others are left out. A busy resolver asks a few times in each `ttl_seconds`; 0 sets no
+    limit."""
+    connections: Count = 200
+    """Open TCP connections, 20 of one address; further ones are closed at once."""
+    idle_seconds: Seconds = 10.0
+    """A connection without a question is closed after this (RFC 7766 §6.2.3 wants a few seconds)."""
+
+
 class StoreSettings(Section, frozen=True):
     """Where registrations and users are kept across restarts."""
 
@@ -327,12 +429,15 @@ class Config(Section, frozen=True):
 
     node: NodeSettings
     sip: SipSettings
+    tls: TlsSettings = TlsSettings()
     auth: AuthSettings = AuthSettings()
+    keys: KeysSettings = KeysSettings()
     registrar: RegistrarSettings = RegistrarSettings()
     proxy: ProxySettings = ProxySettings()
     limits: LimitSettings = LimitSettings()
     resolver: ResolverSettings = ResolverSettings()
     overlay: OverlaySettings = OverlaySettings()
+    dns: DnsSettings = DnsSettings()
     store: StoreSettings = StoreSettings()
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
@@ -348,12 +453,15 @@ class Config(Section, frozen=True):
 SECTIONS: Final[Mapping[str, type[Section]]] = {
     "node": NodeSettings,
     "sip": SipSettings,
+    "tls": TlsSettings,
     "auth": AuthSettings,
+    "keys": KeysSettings,
     "registrar": RegistrarSettings,
     "proxy": ProxySettings,
     "limits": LimitSettings,
     "resolver": ResolverSettings,
     "overlay": OverlaySettings,
+    "dns": DnsSettings,
     "store": StoreSettings,
     "admin": AdminSettings,
     "log": LogSettings,

@@ -22,7 +22,7 @@ FARM = ROOT / "farm"
 MODULES = sorted(path for path in FARM.rglob("*.py") if path.name != "__init__.py")
 PACKAGES = sorted(path for path in FARM.rglob("__init__.py"))
 
-LEAVES = {"deadlines", "draws", "metrics", "series", "config", "settings", "sources", "logs"}
+LEAVES = {"addresses", "deadlines", "draws", "metrics", "series", "config", "settings", "sources", "logs"}
 MIDDLE = {"transaction", "security", "sip"}
 SIBLINGS = {"admin", "frontend", "overlay", "proxy", "registrar", "resolve", "transport"}
 
@@ -35,7 +35,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": {"series"},
     "settings": set(),
     "sources": set(),
-    "config": {"settings", "sources"},
+    "near_misses": {"settings"},
+    "addresses": set(),
+    "config": {"addresses", "near_misses", "settings", "sources"},
     "systemd": set(),
     "lock": {"config"},
     "changes": {"config", "settings"},
@@ -57,14 +59,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": LEAVES | {"overlay", "registrar", "security"},
     "offline": LEAVES | {"lock", "overlay", "records", "security"},
     "names": {"overlay", "resolve"},
-    "member": LEAVES | {"overlay", "records", "security"},
-    "siblings": LEAVES | {"frontend", "member", "overlay", "sip"},
-    "reports": LEAVES | SIBLINGS | {"farm", "member", "records", "security", "sip"},
-    "core": LEAVES | MIDDLE | SIBLINGS | {"member", "records", "siblings"},
+    "keyring": LEAVES | {"security"},
+    "member": LEAVES | {"overlay", "public", "records", "security"},
+    "public": {"addresses", "config"},
+    "load": set(),
+    "edges": LEAVES | {"frontend", "load", "member", "overlay", "public"},
+    "rendezvous": set(),
+    "relays": LEAVES | {"frontend", "member", "overlay", "proxy", "rendezvous", "sip", "transaction", "transport"},
+    "spending": {"member", "overlay", "security"},
+    "reports": LEAVES | SIBLINGS | {"edges", "farm", "keyring", "member", "records", "security", "sip"},
+    "core": LEAVES | MIDDLE | SIBLINGS | {"keyring", "member", "records", "relays", "spending"},
     "service": LEAVES
     | MIDDLE
     | SIBLINGS
-    | {"changes", "core", "farm", "lock", "member", "names", "pump", "records", "reports"},
+    | {"changes", "core", "edges", "farm", "lock", "member", "names", "pump", "records", "reports"},
     "tap": LEAVES | {"open_files", "service", "systemd", "transport", "farm"},
     "console": LEAVES | {"admin", "offline", "farm"},
 }
@@ -72,6 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # All others are plain Python that is told the time. Starred in the design, or a thin shell around a socket or a timer.
 MAY_IMPORT_TWISTED = {
     "admin/http",
+    "frontend/authority",
     "overlay/link",
     "overlay/multicast",
     "overlay/redis_journal",
@@ -84,9 +93,11 @@ MAY_IMPORT_TWISTED = {
     "reports",
     "resolve/resolver",
     "service",
+    "spending",
     "tap",
     "transport/datagrams",
     "transport/layer",
+    "transport/proxied",
     "transport/stream",
     "transport/tls",
     "transport/udp",

@@ -20,6 +20,7 @@ def test_what_running_parts_can_take_is_taken() -> None:
         log={"level": "debug", "file": "/y"},
         limits={"connections": 5, "requests_per_second": 10},
         auth={"algorithms": ["MD5"]},
+        keys={"rotation_seconds": 3600},
         overlay={"seeds": ["10.0.0.2:7400"]},
         routes=[{"domain": "partner.example", "to": ["sip:192.0.2.9"]}],
         gateways=[{"prefix": "+49", "to": ["sip:192.0.2.8"]}],
@@ -43,7 +44,7 @@ def test_what_wants_a_restart_is_named_and_stays_as_it_was_also_at_the_next_relo
 
 def test_most_settings_want_a_restart() -> None:
     found = {section for section in SECTIONS if any(can_change(section, key) for key in fields_of(section))}
-    assert found == {"auth", "limits", "log", "overlay"} | REPEATED
+    assert found == {"auth", "dns", "keys", "limits", "log", "overlay", "tls"} | REPEATED
 
 
 def fields_of(section: str) -> tuple[str, ...]:

@@ -51,6 +51,14 @@ def test_paths_count_from_the_files_place(tmp_path: Path) -> None:
     assert load(write(tmp_path, BASE + '[admin]\ncontrol = "/run/x"\n')).control_path == "/run/x"
 
 
+def test_paths_in_lists_count_from_the_files_place_too(tmp_path: Path) -> None:
+    more = '[tls]\ncertificates = ["a.pem", "/b.pem"]\nkeys = ["a.key", "/b.key"]\ntrust = "ca.pem"\n'
+    tls = load(write(tmp_path, BASE + more)).tls
+    assert tls.certificates == (str(tmp_path / "a.pem"), "/b.pem")
+    assert tls.keys == (str(tmp_path / "a.key"), "/b.key")
+    assert tls.trust == str(tmp_path / "ca.pem")
+
+
 def test_drop_ins_win_over_the_file_and_the_environment_over_them_and_options_over_all(tmp_path: Path) -> None:
     path = write(tmp_path, BASE + "[registrar]\nmax_bindings = 1\n")
     (tmp_path / "conf.d").mkdir()
@@ -112,20 +120,46 @@ def test_text_from_environment_and_options_is_read_as_the_key_wants_it(tmp_path:
         ("[proxy]\n\ntimer_c_seconds = 180", "node.toml:8: proxy.timer_c_seconds: expected number > 180.0"),
         ('listen = ["udp:127.0.0.1"]', ('node.toml:6: sip.listen[0]: "udp:127.0.0.1" lacks a port, as in '
          '"udp:127.0.0.1:5060"')),
-        ('listen = ["sctp:127.0.0.1:5060"]', ('node.toml:6: sip.listen[0]: "sctp:127.0.0.1:5060" must start with udp '
-         'or tcp, as in "udp:0.0.0.0:5060"')),
+        ('listen = ["sctp:127.0.0.1:5060"]', ('node.toml:6: sip.listen[0]: "sctp:127.0.0.1:5060" must start with udp, '
+         'tcp, tls, ws or wss, as in "udp:0.0.0.0:5060"')),
         ('listen = ["udp:sip.test:5060"]', ('node.toml:6: sip.listen[0]: "sip.test" in "udp:sip.test:5060" is not a '
          "numeric address")),
         ('listen = ["udp:[::]:5060", "udp:[::]:5060"]', 'node.toml:6: sip.listen[1]: "udp:[::]:5060" is listed twice'),
+        ('proxy_listen = ["tcp:10.0.0.1:5070"]', ("node.toml:4: sip.proxy_networks: must name your balancers: their "
+         "header decides who a client is, so nobody else may write it")),
+        ('proxy_networks = ["10.0.0.0/8"]\nproxy_listen = ["udp:10.0.0.1:5070"]', ("node.toml:7: sip.proxy_listen[0]: "
+         '"udp:10.0.0.1:5070": the PROXY protocol is for streams, not for UDP')),
+        ('proxy_networks = ["10.0.0.0/8"]\nproxy_listen = ["tcp:0.0.0.0:5060"]\nlisten = ["tcp:0.0.0.0:5060"]',
+         'node.toml:7: sip.proxy_listen[0]: "tcp:0.0.0.0:5060" is listed twice'),
+        ('proxy_networks = ["balancer"]', ("node.toml:6: sip.proxy_networks[0]: 'balancer' does not appear to be an "
+         "IPv4 or IPv6 network, as in 10.0.0.0/8")),
+        ('proxy_networks = ["10.0.0.0/8"]\nproxy_listen = ["wss:10.0.0.1:443"]', ("node.toml:7: sip.proxy_listen[0]: "
+         '"wss:10.0.0.1:443" wants a certificate: name its file as certificates = ["…"] in [tls], its key as keys')),
+        ('websocket_origins = ["https://phone.example.com", "phone.example.com"]', ("node.toml:6: "
+         'sip.websocket_origins[1]: "phone.example.com" is not an origin as browsers send it, as in '
+         '"https://phone.example.com"')),
+        ('websocket_origins = ["https://phone.example.com/"]', ('node.toml:6: sip.websocket_origins[0]: '
+         '"https://phone.example.com/" is not an origin as browsers send it, as in "https://phone.example.com"')),
         ("listen = []", "node.toml:6: sip.listen: is empty: nothing could come in"),
         ('farm_name = "a b"', 'node.toml:6: sip.farm_name: "a b" is not a domain name'),
         ('trusted_networks = ["10.0.0.1/8"]', ("node.toml:6: sip.trusted_networks[0]: 10.0.0.1/8 has host bits set, "
          "as in 10.0.0.0/8")),
+        ('[tls]\ncertificates = ["a", "b"]\nkeys = ["c"]', ("node.toml:8: tls.keys: names 1 files for 2 certificates; "
+         "one each, in the same order")),
+        ('[tls]\ncertificates = [""]', "node.toml:7: tls.certificates[0]: is empty"),
+        ('[tls]\nclient_certificates = "request"\ntrusted_domains = ["x y"]', ("node.toml:8: tls.trusted_domains[0]: "
+         '"x y" is not a domain name')),
+        ('[tls]\ntrusted_domains = ["a.example"]', ("node.toml:7: tls.trusted_domains: is of no use without "
+         'client_certificates = "request" or "require"')),
+        ('listen = ["tls:0.0.0.0:5061"]', ('node.toml:6: sip.listen[0]: "tls:0.0.0.0:5061" wants a certificate: name '
+         'its file as certificates = ["…"] in [tls], its key as keys')),
         ("t1_seconds = 9.0", "node.toml:6: sip.t1_seconds: must not exceed t2_seconds (4)"),
         ("[registrar]\nmin_expires_seconds = 9999", ("node.toml:7: registrar.min_expires_seconds: must not exceed "
          "max_expires_seconds (7200)")),
         ("[registrar]\nmax_expires_seconds = 600", ("node.toml:7: registrar.max_expires_seconds: "
          "default_expires_seconds (3600) must lie from 60 to 600, the other two limits")),
+        ("[registrar]\nflow_timer_seconds = 900", ("node.toml:7: registrar.flow_timer_seconds: must be less than "
+         "limits.idle_seconds (900), or phones are cut off")),
         ('[resolver]\nservers = ["ns.test"]', ("node.toml:7: resolver.servers[0]: 'ns.test' does not appear to be an "
          "IPv4 or IPv6 address")),
         ('[admin]\nhttp = "127.0.0.1"', 'node.toml:7: admin.http: "127.0.0.1" lacks a port'),
@@ -279,9 +313,64 @@ def test_a_mistake_in_the_overlay_section_is_one_line(tmp_path: Path, text: str,
     assert complaint(tmp_path, text) == line
 
 
+def test_keys_of_a_token_s_whole_life_must_fit_into_their_record(tmp_path: Path) -> None:
+    text = BASE + "[keys]\nrotation_seconds = 3600\ntoken_life_seconds = 86401\n"
+    assert complaint(tmp_path, text) == "node.toml:8: keys.token_life_seconds: is more than 24 rotations (86400)"
+    assert load(write(tmp_path, text.replace("86401", "86400"))).keys.rotation_seconds == 3600.0
+    text = BASE + "[keys]\nrotation_seconds = 60\n"
+    assert "keys.rotation_seconds" in complaint(tmp_path, text)
+
+
 def test_a_wildcard_listener_is_right_when_peers_are_told_another_address(tmp_path: Path) -> None:
     text = BASE + '[overlay]\nlisten = "0.0.0.0:7400"\nadvertise = "192.0.2.1:7400"\n'
     assert load(write(tmp_path, text)).overlay.advertise == "192.0.2.1:7400"
+
+
+# The farm's own zone
+
+DNS = BASE + '[dns]\nzone = "sip.example.com"\n'
+
+
+def test_a_node_answers_for_the_farm_s_name_unless_the_zone_has_another(tmp_path: Path) -> None:
+    config = load(write(tmp_path, DNS + 'listen = ["192.0.2.1:53", "[2001:db8::1]:53"]\nsecondaries = ["192.0.2.53"]\n'))
+    assert config.dns.listen == ("192.0.2.1:53", "[2001:db8::1]:53")
+    assert load(write(tmp_path, BASE)).dns.listen == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            DNS + 'listen = ["0.0.0.0:53"]\n',
+            'node.toml:8: dns.listen[0]: "0.0.0.0:53": name each address, since answers must come from the one that was'
+            " asked",
+        ),
+        (DNS + 'listen = ["192.0.2.1"]\n', 'node.toml:8: dns.listen[0]: "192.0.2.1" lacks a port'),
+        (DNS + 'listen = ["ns:53"]\n', 'node.toml:8: dns.listen[0]: "ns" is not a numeric address'),
+        (
+            BASE + '[dns]\nlisten = ["192.0.2.1:53"]\n',
+            "node.toml:6: dns.zone: is empty, and so is sip.farm_name: name the zone that is delegated to the farm",
+        ),
+        (DNS + 'addresses = ["n1"]\n', "node.toml:8: dns.addresses[0]: 'n1' does not appear to be an IPv4 or IPv6 address"),
+        (DNS + 'addresses = ["::"]\n', 'node.toml:8: dns.addresses[0]: "::" is no address that anybody reaches'),
+        (DNS + 'nameservers = ["a b"]\n', 'node.toml:8: dns.nameservers[0]: "a b" is not a domain name'),
+        (
+            DNS + 'nameservers = ["ns.example.com", "NS.sip.example.com."]\n',
+            'node.toml:8: dns.nameservers[1]: "NS.sip.example.com." lies in the zone itself, where the farm makes the'
+            " names; leave nameservers empty",
+        ),
+        (DNS + 'secondaries = ["ns:53"]\n', 'node.toml:8: dns.secondaries[0]: "ns:53" is not a numeric address'),
+        (DNS + 'secondaries = ["192.0.2.1:0"]\n', 'node.toml:8: dns.secondaries[0]: "192.0.2.1:0" lacks a port, as in "192.0.2.1:53"'),
+        (DNS + 'prefer = ["udp", "udp"]\n', "node.toml:8: dns.prefer: names one transport twice"),
+        (
+            DNS + 'prefer = ["sctp"]\n',
+            'node.toml:8: dns.prefer[0]: "sctp" is none of tls, tcp, udp, wss, ws; did you mean "tcp"?',
+        ),
+        (BASE + '[dns]\nzone = "a..b"\n', 'node.toml:7: dns.zone: "a..b" is not a domain name'),
+    ],
+)
+def test_a_mistake_in_the_dns_section_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    assert complaint(tmp_path, text) == line
 
 
 # Redis

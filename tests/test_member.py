@@ -9,7 +9,7 @@ import pytest
 
 from farm.config import ConfigError
 from farm.member import Member, read_identity, stamp_node_of
-from farm.overlay.wire import EDGE, STORES
+from farm.overlay.wire import ALIVE, EDGE, LEFT, STORES, Contact
 from farm.security.config_record import OverlayConfig
 from farm.security.overlay_config import KIND as CONFIG
 from farm.security.overlay_config import sign_config
@@ -17,7 +17,6 @@ from tests.support.certificates import (
     NOON,
     OVERLAY,
     Signer,
-    make_certificate,
     make_signer,
     node_id,
     write_identity,
@@ -77,6 +76,36 @@ def test_a_node_tells_where_it_is_what_it_does_and_where_it_speaks_sip(farm: Far
     assert seen.roles == STORES | EDGE
     assert seen.sip == one.config.sip.listen
     assert member_of(one).stores
+
+
+def test_where_strangers_reach_a_node_may_be_elsewhere(farm: Farm) -> None:
+    dns = {"zone": "sip.example.com", "listen": ["192.0.2.1:53"], "addresses": ["198.51.100.1"]}
+    farm.add_zone({})
+    farm.add_member(dns=dns)
+    two = farm.add_member()
+    farm.wait_until_synchronised()
+    (seen,) = member_of(two).node.membership.live()
+    assert seen.sip == ("udp:198.51.100.1:5060", "tcp:198.51.100.1:5060")
+    assert seen.dns == ("198.51.100.1",)
+
+
+def test_a_node_that_leaves_says_so_at_once_and_takes_it_back(farm: Farm) -> None:
+    one, two = farm.add_nodes(2)
+    said: list[tuple[int, bool]] = []
+    receive = member_of(two).member_changed
+
+    def listen(before: Contact | None, after: Contact, cause: str, now: float) -> None:
+        said.append((after.state, after.draining))
+        receive(before, after, cause, now)
+
+    member_of(two).member_changed = listen  # type: ignore[method-assign]
+    one.node.drain()
+    farm.run(5.0)
+    assert said[0] == (ALIVE, True)
+    assert said[-1] == (LEFT, True)
+    one.node.undrain()
+    farm.wait_until_synchronised()
+    assert said[-1] == (ALIVE, False)
 
 
 def test_an_advertised_address_is_the_one_that_others_dial(farm: Farm) -> None:
@@ -153,6 +182,9 @@ def test_only_nodes_of_the_edge_write_and_only_for_domains_of_the_overlay(farm: 
     assert member.refuse(node_id(2), "registration", BOB) == ""
     assert member.refuse(node_id(2), "registration", b"sip:bob@elsewhere.net") == "foreign-domain"
     assert member.refuse(node_id(2), CONFIG, OVERLAY.encode()) == "wrong-kind"
+    assert member.refuse(node_id(2), "keys", OVERLAY.encode()) == "", "any node may make the farm's next key"
+    assert member.refuse(node_id(2), "keys", BOB) == "foreign-domain"
+    assert member.refuse(node_id(9), "keys", OVERLAY.encode()) == "wrong-role"
     assert member.refuse(node_id(9), "registration", BOB) == "wrong-role"
     member.node.roles[node_id(2)] = STORES
     assert member.refuse(node_id(2), "registration", BOB) == "wrong-role"
@@ -169,9 +201,7 @@ def test_domains_may_be_written_in_capitals(farm: Farm) -> None:
 def test_a_node_that_is_no_edge_registers_nobody_at_others(farm: Farm) -> None:
     farm.add_zone({})
     farm.add_member()
-    farm.add_member()
-    write_identity(farm.directory / "identity2", 2, certificate=make_certificate(2, roles=("store",)))
-    farm.nodes[1].restart()
+    farm.add_member(roles=("store",))
     farm.wait_until_synchronised()
     assert member_of(farm.nodes[0]).refuse(node_id(2), "registration", BOB) == "wrong-role"
     assert member_of(farm.nodes[1]).node.membership.own.sip == ()

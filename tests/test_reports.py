@@ -94,6 +94,25 @@ def test_bindings_are_shown_as_they_are_and_removed(farm: Farm) -> None:
     assert order(farm, node, "locate", aor="zoe") == {"aor": "sip:zoe@example.com", "known": False, "contacts": []}
 
 
+def test_the_zone_is_told_whether_or_not_it_is_served(farm: Farm) -> None:
+    node = farm.add_node(dns={"zone": "sip.example.com"})
+    answer = order(farm, node, "zone")
+    assert (answer["zone"], answer["served"], answer["nodes"]) == ("sip.example.com.", False, 1)
+    assert str(answer["serial"]) == answer["records"][0]["data"].split()[2]
+    kinds = [record["type"] for record in answer["records"]]
+    assert kinds[0] == "SOA"
+    assert set(kinds) == {"SOA", "A", "NS", "NAPTR", "SRV"}
+    served = farm.add_node("n2", "192.0.2.2", dns={"zone": "sip.example.com", "listen": ["192.0.2.2:53"]})
+    assert order(farm, served, "zone")["served"]
+
+
+def test_wildcards_in_a_zone_that_is_served_are_a_problem(farm: Farm) -> None:
+    listen = {"domains": ["example.com"], "listen": ["udp:0.0.0.0:5060"]}
+    node = farm.add_node(sip=listen, dns={"zone": "sip.example.com", "listen": ["192.0.2.1:53"]})
+    assert any("dns.addresses" in problem for problem in order(farm, node, "status")["problems"])
+    assert order(farm, node, "zone")["records"] == []
+
+
 def test_bans_are_told_and_lifted(farm: Farm) -> None:
     node = farm.add_node(limits={"failures_per_minute": 1})
     alice = farm.add_party("alice")
@@ -106,6 +125,22 @@ def test_bans_are_told_and_lifted(farm: Farm) -> None:
     assert order(farm, node, "lift-ban", source=alice.address)["lifted"]
     with pytest.raises(OrderError, match="is not banned"):
         order(farm, node, "lift-ban", source=alice.address)
+
+
+def test_keys_are_told_by_number_and_age_and_rotated(farm: Farm) -> None:
+    node = farm.add_node()
+    farm.run(800)
+    assert order(farm, node, "show-keys") == {
+        "keys": [{"number": 1, "age": 800, "seals_in": -200, "ends_in": 777_600 + 600 - 800, "seals": True}]
+    }
+    assert order(farm, node, "rotate-keys") == {"number": 2, "seals_in": 600}
+    assert [row["number"] for row in order(farm, node, "show-keys")["keys"]] == [1, 2]
+    node.node.core.keyring.problem = "the record of the farm's keys cannot be read: no-owners"
+    assert node.node.reports.problems() == ["the record of the farm's keys cannot be read: no-owners"]
+    while len(order(farm, node, "show-keys")["keys"]) < 32:
+        order(farm, node, "rotate-keys")
+    with pytest.raises(OrderError, match="too many keys"):
+        order(farm, node, "rotate-keys")
 
 
 # Among others

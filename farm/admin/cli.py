@@ -21,12 +21,14 @@ from typing import Final, Protocol, TextIO
 
 import msgspec
 
-from farm.admin import ca_cli, overlay_cli
+from farm.admin import ca_cli, keys_cli, overlay_cli, zone_cli
 from farm.admin.client import NotRunning, SocketClient
 from farm.admin.control import ROWS_AT_ONCE, Answer, Control, Fields, Offline, OrderError
 from farm.admin.demo import DemoError, DemoSettings, run_demo
 from farm.admin.progress import show_progress
 from farm.config import Config, ConfigError, load
+from farm.security.roles import apply_roles, find_roles
+from farm.security.sip_certificates import SipCertificates
 from farm.security.user_import import read_users
 from farm.security.users import BadRow, UserRow
 
@@ -237,6 +239,8 @@ def make_parser() -> argparse.ArgumentParser:
     bans.add_argument("--lift", metavar="ADDRESS", help="lift one ban")
     bans.set_defaults(command=_bans)
     overlay_cli.add_commands(commands, common)
+    keys_cli.add_commands(commands, common)
+    zone_cli.add_commands(commands, common)
     ca_cli.add_commands(commands, common, _ca)
     return parser
 
@@ -244,9 +248,14 @@ def make_parser() -> argparse.ArgumentParser:
 def _check(console: Console, options: argparse.Namespace) -> int:
     path = options.file or console.config_path
     config = load(path, (), console.environ)
+    roles = find_roles(config)
+    if roles is not None:
+        config = apply_roles(config, roles)
+    SipCertificates(config.tls, time.time())  # says what a start would say of the files
+    place = ", ".join((*config.sip.listen, *config.sip.proxy_listen)) or f"{config.overlay.listen} alone: its certificate lets it speak no SIP"
     console.show(
         {"ok": True, "config": msgspec.to_builtins(config)},
-        [f"{path}: node {config.node.name}, {', '.join(config.sip.domains)} on {', '.join(config.sip.listen)}"],
+        [f"{path}: node {config.node.name}, {', '.join(config.sip.domains)} on {place}"],
     )
     return DONE
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
+from farm.security.farm_keys import MARGIN_SECONDS
 from farm.security.limits import Ban
 from farm.security.users import BadRow, Change, Imported, UserError, UserRow, Users
 
@@ -90,6 +91,18 @@ class Node(Offline, Protocol):
     def new_config(self, packed: bytes) -> Answer:
         """Take a signed configuration of the overlay and tell the others; answers its `sequence`, and whether it is
         `new` here. Raises OrderError for one that is not from our authority."""
+
+    def zone(self) -> Answer:
+        """The farm's zone: `zone` (its name), `serial`, `served` (whether a node answers questions), `nodes` (how many
+        it shows), and `records`, each with `name`, `ttl`, `class`, `type` and `data`, the SOA first; none when no node
+        can be shown."""
+
+    def keys(self) -> list[Answer]:
+        """The keys of tokens and nonces, never themselves, the one that seals first: `number`, `age`, `seals_in`
+        (negative: since then) and `ends_in` (seconds), `seals`. The farm's own, number 0, is not among them."""
+
+    async def rotate_keys(self) -> int:
+        """Make a key although none is due; answers its number. Raises OrderError."""
 
     def bans(self, now: float) -> Sequence[Ban]:
         """The addresses that are banned."""
@@ -227,6 +240,18 @@ class Control:
             answer["owners"] = await _settled(node.owners(aor, self._now()))
         return answer
 
+    async def show_zone(self, fields: Fields) -> Answer:
+        """The records that lead strangers to the farm."""
+        return self._running().zone()
+
+    async def show_keys(self, fields: Fields) -> Answer:
+        """The keys of tokens and nonces: numbers and ages."""
+        return {"keys": self._running().keys()}
+
+    async def rotate_keys(self, fields: Fields) -> Answer:
+        """Make a new one now."""
+        return {"number": await self._running().rotate_keys(), "seals_in": MARGIN_SECONDS}
+
     async def list_bans(self, fields: Fields) -> Answer:
         """The banned addresses."""
         now = self._now()
@@ -274,6 +299,9 @@ _ORDERS: Final = {
     "drain": Control.drain,
     "undrain": Control.undrain,
     "new-config": Control.take_config,
+    "zone": Control.show_zone,
+    "show-keys": Control.show_keys,
+    "rotate-keys": Control.rotate_keys,
     "list-bans": Control.list_bans,
     "lift-ban": Control.lift_ban,
 }

@@ -1,7 +1,9 @@
 """A throw-away farm: real nodes as child processes on loopback, for newcomers, tests and benchmarks.
 
-Node i is host 127.0.0.(10+i): SIP on 5060 over UDP and TCP, other nodes on 7400, HTTP on 9464. They are enrolled by a
-throw-away authority in `DIR/ca`, and find each other by the first two; a single one is a node without an overlay.
+Node i is host 127.0.0.(10+i): SIP on 5060 over UDP and TCP, on 5061 over TLS, and on 8080 over WebSocket, so that a
+phone in a browser can be tried (which trusts loopback without a certificate); other nodes on 7400, DNS on 5353, HTTP on
+9464. They are enrolled by a throw-away authority in `DIR/ca`, and find each other by the first two; a single
+one is a node without an overlay. What phones see over TLS is certified by another, `DIR/tls/ca.pem`.
 `DIR/farm.json` is written once every node serves and knows all others, and the users are there. A node that ends is
 reported and left so, for whoever tries what happens then: `command` in farm.json starts it again. Everything ends with
 the command, or when its last node has ended.
@@ -33,10 +35,14 @@ from farm.admin.control import ROWS_AT_ONCE, OrderError
 from farm.security.authority import Authority, AuthorityError, make_authority
 from farm.security.certificate import ROLES
 from farm.security.identity import AUTHORITY_NAME
+from farm.security.throw_away import paths_in, write_throw_away
 
 SIP_PORT: Final = 5060
+TLS_PORT: Final = 5061
+WEB_SOCKET_PORT: Final = 8080
 PEER_PORT: Final = 7400
 HTTP_PORT: Final = 9464
+DNS_PORT: Final = 5353
 MOST_NODES: Final = 200
 FIRST_USER: Final = 1000
 
@@ -75,6 +81,7 @@ class DemoNode:
         self.log = self.directory / "node.log"
         self.control = str(self.directory / "control.sock")
         self._settings = settings
+        self._tls = paths_in(str(directory / "tls"))
         self.node_id: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = False
@@ -90,6 +97,11 @@ class DemoNode:
     def command(self) -> list[str]:
         """What starts it, again too. Its output goes to standard error."""
         return [sys.executable, "-c", _START, "-n", "--pidfile=", "sipfarm", "-c", str(self.config)]
+
+    @property
+    def trust(self) -> str:
+        """File of the authority that a phone must trust to use TLS."""
+        return self._tls.trust
 
     def enroll(self, authority: Authority) -> None:
         """Get an identity, or a new certificate for the one that an earlier farm in this directory has left."""
@@ -113,11 +125,22 @@ class DemoNode:
             "node": {"name": self.name, "state_dir": str(self.directory)},
             "sip": {
                 "domains": [settings.domain],
-                "listen": [f"udp:{self.host}:{SIP_PORT}", f"tcp:{self.host}:{SIP_PORT}"],
+                "listen": [
+                    f"udp:{self.host}:{SIP_PORT}",
+                    f"tcp:{self.host}:{SIP_PORT}",
+                    f"tls:{self.host}:{TLS_PORT}",
+                    f"ws:{self.host}:{WEB_SOCKET_PORT}",
+                ],
+            },
+            "tls": {
+                "certificates": [self._tls.certificate],
+                "keys": [self._tls.key],
+                "trust": self._tls.trust,
             },
             # MD5 alone: baresip 1.0 and SIPp 3.6 give up at the sight of any other algorithm, even beside it
             "auth": {"open": settings.open, "algorithms": ["MD5"]},
             "admin": {"http": f"{self.host}:{HTTP_PORT}"},
+            "dns": {"listen": [f"{self.host}:{DNS_PORT}"], "zone": make_zone(settings.domain)},
         }
         if settings.nodes > 1:
             seeds = [f"127.0.0.{10 + number}:{PEER_PORT}" for number in (1, 2)]
@@ -213,14 +236,22 @@ class DemoNode:
             "name": self.name,
             "host": self.host,
             "sip_port": SIP_PORT,
+            "tls_port": TLS_PORT,
+            "tls_trust": self._tls.trust,
+            "websocket_port": WEB_SOCKET_PORT,
             "http_port": HTTP_PORT,
-            "dns_port": None,
+            "dns_port": DNS_PORT,
             "node_id": self.node_id,
             "pid": self.pid,
             "config": str(self.config),
             "log": str(self.log),
             "command": self.command,
         }
+
+
+def make_zone(domain: str) -> str:
+    """The name of the farm, of which its nodes know where it is."""
+    return f"sip.{domain}"
 
 
 class _Stopped(Exception):
@@ -239,6 +270,7 @@ def run_demo(settings: DemoSettings, out: TextIO) -> int:
             check_ports_free(node.host, among_others=settings.nodes > 1)
         farm = directory / "farm.json"
         farm.unlink(missing_ok=True)
+        _write_certificate(directory / "tls", nodes, settings)
         if settings.nodes > 1:
             authority = _open_authority(directory / "ca")
             for node in nodes:
@@ -264,7 +296,11 @@ def check_ports_free(host: str, *, among_others: bool) -> None:
     ports = [
         (socket.SOCK_DGRAM, "UDP", SIP_PORT),
         (socket.SOCK_STREAM, "TCP", SIP_PORT),
+        (socket.SOCK_STREAM, "TCP", TLS_PORT),
+        (socket.SOCK_STREAM, "TCP", WEB_SOCKET_PORT),
         (socket.SOCK_STREAM, "TCP", HTTP_PORT),
+        (socket.SOCK_DGRAM, "UDP", DNS_PORT),
+        (socket.SOCK_STREAM, "TCP", DNS_PORT),
     ]
     if among_others:
         ports.append((socket.SOCK_STREAM, "TCP", PEER_PORT))
@@ -300,7 +336,10 @@ def make_table(nodes: list[DemoNode], settings: DemoSettings) -> str:
     lines += [
         "",
         f"Point a phone at domain {settings.domain}, outbound proxy {first.host}:{SIP_PORT}, {users}.",
+        f"Over TLS its port is {TLS_PORT}, and the authority to trust {first.trust}",
+        f"A phone in a browser of this machine connects to ws://{first.host}:{WEB_SOCKET_PORT}/",
         f"Look after it with: sipfarm {'status' if len(nodes) == 1 else 'members'} -c {first.config}",
+        f"Its name is {make_zone(settings.domain)}: dig @{first.host} -p {DNS_PORT} {make_zone(settings.domain)} NAPTR",
         "Ctrl-C ends it.",
         "",
     ]
@@ -343,6 +382,15 @@ def _open_authority(directory: Path) -> Authority:
         return Authority(str(directory))
     except AuthorityError as error:
         raise DemoError(str(error)) from None
+
+
+def _write_certificate(directory: Path, nodes: list[DemoNode], settings: DemoSettings) -> None:
+    """The certificate that all nodes show to phones."""
+    domains = (settings.domain, make_zone(settings.domain))
+    try:
+        write_throw_away(str(directory), domains, [node.host for node in nodes], time.time())
+    except (OSError, ValueError) as error:
+        raise DemoError(f"{directory}: {error}") from None
 
 
 def _stop(nodes: list[DemoNode]) -> None:

@@ -75,6 +75,10 @@ class FakeNode:
         self.traced: list[Answer] = []
         self.draining = False
         self.configs: list[bytes] = []
+        self.key_rows: list[Answer] = []
+        self.full_of_keys = False
+        self.records: list[Answer] = []
+        self.answers = True
 
     def join(self) -> None:
         """Be a node of a farm of two."""
@@ -95,6 +99,17 @@ class FakeNode:
             make_member("n1", NODE_ID, "127.0.0.11:7400", since=90.0, rtt=None, self=True),
             make_member("n2", OTHER_ID, "127.0.0.12:7400", zone="b", since=4000.0, rtt=0.00042),
         ]
+
+    def zone(self) -> Answer:
+        return {"zone": "sip.example.com.", "serial": 7, "served": self.answers, "nodes": 1, "records": self.records}
+
+    def keys(self) -> list[Answer]:
+        return self.key_rows
+
+    async def rotate_keys(self) -> int:
+        if self.full_of_keys:
+            raise OrderError("there are too many keys")
+        return 7
 
     def _stamp(self) -> Stamp:
         self.changes += 1

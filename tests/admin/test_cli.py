@@ -14,6 +14,7 @@ from farm.admin.control import Answer, Control, Fields, OrderError
 from farm.config import Config
 from farm.security.limits import Ban
 from tests.admin.fakes import NOW, FakeNode
+from tests.support.certificates import make_certificate, write_identity, write_sip_files
 
 
 class Terminal:
@@ -64,6 +65,33 @@ def test_check_says_what_a_good_configuration_makes(terminal: Terminal) -> None:
     assert terminal.out == f"{terminal.path}: node n1, example.com on udp:0.0.0.0:5060, tcp:0.0.0.0:5060\n"
     assert terminal.type("check", "--json") == 0
     assert json.loads(terminal.out)["config"]["registrar"]["max_bindings"] == 16
+
+
+def test_check_knows_the_roles_of_the_certificate_where_there_is_one(terminal: Terminal) -> None:
+    identity = terminal.path.parent / "identity"
+    write_identity(identity, certificate=make_certificate(roles=("store",)))
+    overlay = '[overlay]\nlisten = "127.0.0.1:7400"\n'
+    text = f'[node]\nname = "n1"\nstate_dir = "."\n{overlay}[sip]\ndomains = ["example.com"]\n'
+    terminal.path.write_text(text)
+    assert terminal.type("check") == 0
+    assert "on 127.0.0.1:7400 alone" in terminal.out
+    terminal.path.write_text(text + 'listen = ["udp:0.0.0.0:5060"]\n')
+    assert terminal.type("check") == 1
+    assert "sip.listen: the certificate has the role store alone" in terminal.err
+    (identity / "cert.pem").unlink()
+    assert terminal.type("check") == 0, "it may be issued later"
+
+
+def test_check_looks_at_the_certificates_for_tls(terminal: Terminal) -> None:
+    section = write_sip_files(terminal.path.parent)
+    lines = [f"{key} = {json.dumps(value)}" for key, value in section.items()]
+    sip = '[sip]\ndomains = ["example.com"]\nlisten = ["tls:0.0.0.0:5061"]\n'
+    terminal.path.write_text('[node]\nname = "n1"\nstate_dir = "."\n' + sip + "[tls]\n" + "\n".join(lines))
+    assert terminal.type("check") == 0
+    (terminal.path.parent / "sip.key").chmod(0o644)
+    assert terminal.type("check") == 1
+    assert "tls.keys: " in terminal.err
+    assert "open to others (mode 0644): chmod 600 it" in terminal.err
 
 
 def test_check_of_a_bad_one_is_one_line_and_exit_1(terminal: Terminal) -> None:

@@ -24,7 +24,13 @@ def test_node_i_is_host_10_plus_i_and_its_configuration_loads(tmp_path: Path) ->
     config = load(node.config)
     assert config.node.name == "n1"
     assert config.sip.domains == ("sip.test",)
-    assert config.sip.listen == ("udp:127.0.0.11:5060", "tcp:127.0.0.11:5060")
+    assert config.sip.listen == (
+        "udp:127.0.0.11:5060",
+        "tcp:127.0.0.11:5060",
+        "tls:127.0.0.11:5061",
+        "ws:127.0.0.11:8080",
+    )
+    assert config.tls.certificates == (str(tmp_path / "tls" / "sip.pem"),)
     assert config.auth.open
     assert config.admin.http == "127.0.0.11:9464"
     assert config.control_path == node.control
@@ -96,8 +102,11 @@ def test_the_entry_in_farm_json_has_every_key_it_will_ever_have(tmp_path: Path) 
         "name": "n1",
         "host": "127.0.0.11",
         "sip_port": 5060,
+        "tls_port": 5061,
+        "tls_trust": str(tmp_path / "tls" / "ca.pem"),
+        "websocket_port": 8080,
         "http_port": 9464,
-        "dns_port": None,
+        "dns_port": 5353,
         "node_id": None,
         "pid": 0,
         "config": str(tmp_path / "n1" / "node.toml"),

@@ -61,13 +61,15 @@ def alive(pid: object) -> bool:
 def test_it_runs_a_node_with_users_until_it_is_told_to_stop(demo: Demo, number: signal.Signals) -> None:
     (node,) = demo.farm()
     pid = node.pop("pid")
-    assert {node.pop(key) is not None for key in ("config", "log", "command")} == {True}
+    assert {node.pop(key) is not None for key in ("config", "log", "command", "tls_trust")} == {True}
     assert node == {
         "name": "n1",
         "host": HOST,
         "sip_port": 5060,
+        "tls_port": 5061,
+        "websocket_port": 8080,
         "http_port": 9464,
-        "dns_port": None,
+        "dns_port": 5353,
         "node_id": None,
     }
     assert alive(pid)
