@@ -37,6 +37,12 @@ def parse_listen(text: str) -> Listen:
     return Listen(transport.upper(), str(address), port)
 
 
+def write_listen(listen: Listen) -> str:
+    """`udp:HOST:PORT`, as `parse_listen` reads it."""
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"{listen.transport.lower()}:{host}:{listen.port}"
+
+
 def parse_host_port(text: str) -> tuple[str, int | None]:
     """Host (brackets of IPv6 taken off) and port (None when there is none) of `HOST`, `HOST:PORT` or `[IPv6]:PORT`.
 
@@ -58,3 +64,12 @@ def parse_host_port(text: str) -> tuple[str, int | None]:
     if not re.fullmatch("[0-9]{1,5}", port_text) or int(port_text) > 65_535:
         raise ValueError(f'"{text}": the port must be 0 (any free one) to 65535')
     return host, int(port_text)
+
+
+def is_address(host: str) -> bool:
+    """Whether it is a numeric address of one machine."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not address.is_unspecified and not address.is_multicast

@@ -75,10 +75,15 @@ class KeyRow(NamedTuple):
     seals: bool
 
 
+def _always() -> bool:
+    return True
+
+
 class Keyring:
     """The keys of one node. `secret` is the farm's own key, `name` what the record is called; `nonces` is None where
     they have a key of their own. `path` is the file for what was read, "" for none; `alone` says that there is nobody
-    who might make a key at the same time. `clock` is monotonic, `wall` answers seconds since 1970."""
+    who might make a key at the same time, `may_make` whether all who are there would keep it. `clock` is monotonic,
+    `wall` answers seconds since 1970."""
 
     def __init__(
         self,
@@ -96,6 +101,7 @@ class Keyring:
         *,
         path: str = "",
         alone: bool = True,
+        may_make: Callable[[], bool] = _always,
     ) -> None:
         self.problem = ""  # why the record cannot be had at present, a sentence
         self._keys = FarmKeys(secret, name, schedule)
@@ -110,8 +116,10 @@ class Keyring:
         self._spawn = spawn
         self._path = path
         self._spread = 0.0 if alone else SPREAD_SECONDS
+        self._may_make = may_make
         self._applied: list[FarmKey] = []
         self._timer: Deadline | None = None
+        self._started = False
         self._reading = False
         self._was_read = False
         self._turn_at: float | None = None  # when this node makes the key that is due
@@ -122,6 +130,7 @@ class Keyring:
 
     def start(self, now: float) -> None:
         """Read the record, and each minute from then on."""
+        self._started = True
         self._read(None, now)
 
     def change(self, schedule: Schedule) -> None:
@@ -167,6 +176,10 @@ class Keyring:
     def sealing_age(self) -> float:
         """How many seconds ago the key that seals was made; 0 while that is the farm's own."""
         return max([row.age for row in self.rows() if row.seals], default=0.0)
+
+    def rotation_seconds(self) -> float:
+        """How often a key is to be made anew; 0 on a node that makes none."""
+        return self._keys.schedule.rotation_seconds if self._started else 0.0
 
     def problems(self) -> list[str]:
         """What is wrong at present, a sentence each."""
@@ -217,7 +230,7 @@ class Keyring:
 
     async def _make_if_due(self, now: float) -> None:
         """Make a key when it is due and nobody else has until our turn comes."""
-        if not self._keys.is_due(self._wall()) or self._keys.is_full(self._wall()):
+        if not self._keys.is_due(self._wall()) or self._keys.is_full(self._wall()) or not self._may_make():
             self._turn_at = None
         elif self._turn_at is None and self._spread:
             self._turn_at = now + self._rng.random() * self._spread

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from farm.addresses import Listen, parse_host_port, parse_listen
+from farm.addresses import Listen, is_address, parse_host_port, parse_listen, write_listen
 
 
 def test_a_listener_is_transport_host_and_port() -> None:
     assert parse_listen("udp:0.0.0.0:5060") == Listen("UDP", "0.0.0.0", 5060)
     assert parse_listen("WSS:[2001:DB8::1]:443") == Listen("WSS", "2001:db8::1", 443)
+
+
+@pytest.mark.parametrize("text", ["udp:0.0.0.0:5060", "wss:[2001:db8::1]:443"])
+def test_a_listener_is_written_as_it_is_read(text: str) -> None:
+    assert write_listen(parse_listen(text)) == text
 
 
 def test_a_port_may_be_missing_from_an_address() -> None:
@@ -28,3 +33,11 @@ def test_what_is_no_listener_is_refused(text: str) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_host_port(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [("192.0.2.1", True), ("::1", True), ("0.0.0.0", False), ("::", False), ("224.0.0.1", False), ("a.example", False)],
+)
+def test_an_address_is_of_one_machine(text: str, is_one: bool) -> None:
+    assert is_address(text) is is_one

@@ -79,6 +79,7 @@ class Machine:
         rotation: float = DAY,
         nonces: bool = True,
     ) -> None:
+        self.may_make = True
         self.now = 100.0
         self.deadlines = Deadlines()
         self.sealing: list[FarmKey] = []
@@ -87,7 +88,7 @@ class Machine:
         self.ring = Keyring(
             SECRET, "farm.example", Schedule(rotation, 7 * DAY), record, self, self if nonces else None,
             self.deadlines, lambda: self.now, lambda: NOON + self.now - 100.0, random.Random(seed), self.spawn,
-            path=path, alone=alone,
+            path=path, alone=alone, may_make=lambda: self.may_make,
         )  # fmt: skip
 
     def set_keys(self, keys: Sequence[FarmKey]) -> None:
@@ -154,6 +155,19 @@ def test_every_node_opens_with_a_key_before_any_seals_with_it() -> None:
             assert sealing <= set(machine.numbers)
     assert farm[0].numbers == [3, 2, 1, 0]
     assert record.puts == 3, "one node makes it, whichever comes first"
+
+
+def test_no_key_is_made_while_there_are_nodes_that_would_not_keep_it() -> None:
+    """Those of before there was such a record: they refuse it, and it would not be whole."""
+    record = Record()
+    machine = Machine(record)
+    machine.may_make = False
+    machine.ring.start(machine.now)
+    machine.run(2 * DAY)
+    assert (machine.numbers, record.puts, machine.ring.problems()) == ([0], 0, [])
+    machine.may_make = True
+    machine.run(2 * READ_SECONDS)
+    assert machine.numbers == [0, 1]
 
 
 def test_the_record_is_read_each_minute() -> None:
@@ -276,8 +290,13 @@ def test_the_console_can_rotate_and_sees_numbers_and_ages_only() -> None:
     assert (second.number, second.age, second.seals_in, second.seals) == (2, 0.0, MARGIN_SECONDS, False)
     assert first.ends_in == MARGIN_SECONDS + 2 * DAY + 7 * DAY - 1200.0
     assert machine.ring.sealing_age() == 1200.0
+    assert machine.ring.rotation_seconds() == DAY
     machine.run(MARGIN_SECONDS + READ_SECONDS)
     assert machine.numbers == [2, 1, 0]
+
+
+def test_a_node_that_never_begins_makes_no_keys_and_is_not_late_with_them() -> None:
+    assert Machine(Record()).ring.rotation_seconds() == 0.0
 
 
 def test_a_rotation_that_cannot_be_written_is_said_to_be_none() -> None:

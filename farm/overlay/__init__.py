@@ -8,7 +8,7 @@ order:
 - `store.py`    the records that this node holds: merge, expiry, tombstones, what is not yet written down
 - `local.py`    that store, as a lone node's registrar and users see it
 - `journal.py`  the file they are started from
-- `redis_journal.py`  the same in Redis, for nodes without a disk
+- `redis_journal.py` *  the same in Redis, for nodes without a disk
 - `scribe.py`   when either is written and with what
 - `seeds.py`    where to find other nodes: seeds, DNS, members last known
 - `multicast.py` *  who else is on the local link

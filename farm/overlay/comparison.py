@@ -47,7 +47,7 @@ class Ask(Protocol):
 
 class Tools(NamedTuple):
     """What all comparisons of a node share. `shift` answers, inside the `done` of a call, what to add to the times in
-    its answer."""
+    its answer; `version_of` which version a node speaks."""
 
     store: Store
     ask: Ask
@@ -55,6 +55,7 @@ class Tools(NamedTuple):
     intake: Intake
     traffic: Traffic
     deadlines: Deadlines
+    version_of: Callable[[bytes], int]
 
 
 class Outcome(NamedTuple):
@@ -231,6 +232,7 @@ class Comparison:
         current: dict[bytes, bytes] = {}
         if self._differing:
             current = dict(store.key_list(self.partition, b"", _ALL, now))
+        version = self._tools.version_of(self.node)
         rows: list[Row] = []
         size = 0
         while self._pushes:
@@ -238,7 +240,7 @@ class Comparison:
             if hashed in self._differing and current.get(hashed) == self._differing[hashed]:
                 continue  # what we pulled was all there is to know
             found = store.find(self.partition, hashed)
-            if found is None:
+            if found is None or store.shelves[found.kind].kind.since > version:
                 continue
             rows.append(Row(found.kind, found.key, found.record))
             size += len(found.key) + len(found.record)

@@ -271,11 +271,6 @@ class Membership:
         """Another node asks for help with a probe. None: the answer goes through `Peers.answer` later."""
         return self._prober.receive_request(node, message, now)
 
-    def take_gossip(self, most_bytes: int, now: float, node: bytes = b"") -> list[Contact]:
-        """Updates for a message to `node`, counted as sent. If the node itself is held suspect or dead, it hears that
-        first (Lifeguard's buddy system, IV.C). If there is no news, one member in turn."""
-        return self._grapevine.take(node, most_bytes)
-
     # Port of the prober
 
     def helpers(self, target: bytes, most: int) -> Sequence[bytes]:

@@ -154,7 +154,7 @@ class OverlayNode:
         )
         self.upkeep = Upkeep(
             own.node, records, self.calls.ask, lambda: self.calls.shift, self.ownership.current, self.ownership.coming,
-            deadlines, rng, metrics, self,
+            deadlines, rng, metrics, self, self.ownership.version_of,
             bytes_per_second=settings.repair_bytes, hold_down_seconds=settings.hold_down,
             compare_seconds=settings.compare, observe=lambda stamp: stamps.observe(stamp, wall()),
         )  # fmt: skip

@@ -50,7 +50,6 @@ class Placement:
         self._zones: dict[int, str] = {}
         self._zones_wanted = 0
         self._table: list[tuple[bytes, ...]] | None = None  # by partition; computed when it is asked for
-        self._partitions: dict[bytes, list[int]] | None = None
 
     def set_nodes(self, places: Iterable[Place], like: Placement | None = None) -> bool:
         """These are the nodes now, each named once; answers whether that is a change. If `like` places the same nodes,
@@ -79,7 +78,6 @@ class Placement:
         self._ids = sorted(self._nodes)
         self._zones_wanted = min(self.replicas, len(set(self._zones.values())))
         self._table = None
-        self._partitions = None
         self.version += 1
 
     def __len__(self) -> int:
@@ -119,16 +117,6 @@ class Placement:
         others = (self._nodes[node] for node in sorted(self._ids, key=target.__xor__))
         stand_ins = [node for node in others if node not in chosen]
         return (*owners, *stand_ins[: count - len(owners)])
-
-    def partitions_of(self, node: bytes) -> Sequence[int]:
-        """The partitions that a node owns, in order."""
-        if self._partitions is None:
-            found: dict[bytes, list[int]] = {each: [] for each in self._nodes.values()}
-            for partition, owners in enumerate(self.all_owners()):
-                for owner in owners:
-                    found[owner].append(partition)
-            self._partitions = found
-        return self._partitions.get(node, ())
 
     def _compute(self) -> list[tuple[bytes, ...]]:
         if self._table is None:

@@ -71,6 +71,11 @@ class Ownership:
         """How many owners a partition has when there are so many nodes."""
         return self.current.replicas
 
+    def version_of(self, node: bytes) -> int:
+        """Which version a member speaks; ours when it is none that is known."""
+        contact = self._contacts.get(node)
+        return VERSION if contact is None else contact.version
+
     def problem(self) -> str:
         """What is wrong when there is nobody to keep a record; "" when all is well."""
         return "" if len(self.current) else "no node is known that has the role store: nothing can be read or written"

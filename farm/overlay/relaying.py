@@ -19,10 +19,10 @@ from typing import Final, Protocol
 
 from farm.deadlines import Deadline, Deadlines
 from farm.metrics import Metrics
-from farm.overlay.wire import DEAD, EDGE, LEFT, Contact, Relay
+from farm.overlay.wire import DEAD, EDGE, FRAME_BYTES, LEFT, Contact, Relay
 
-MOST_DATA_BYTES: Final = 65_535  # the longest SIP message of any datagram
 MOST_HEAD_BYTES: Final = 512
+MOST_DATA_BYTES: Final = FRAME_BYTES - 1024  # with its head it fits into a frame; streams bring more than datagrams
 WAIT_SECONDS: Final = 1.0  # for a link: a dial and a handshake take a few milliseconds, a lost SYN one second
 MOST_WAITING_BYTES: Final = 262_144  # for one node
 MOST_WAITING_NODES: Final = 64

@@ -23,7 +23,7 @@ from enum import IntEnum
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from farm.config import parse_host_port
+from farm.addresses import parse_host_port
 from farm.overlay.wire import Contact
 
 FIRST_SECONDS: Final = 1.0

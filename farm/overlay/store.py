@@ -78,6 +78,10 @@ class Kind(Protocol):
     def everywhere(self) -> bool:
         """Whether every node holds it, so that it belongs to no partition."""
 
+    @property
+    def since(self) -> int:
+        """The version of the first nodes that know it: one that is older takes no such record (`wire.VERSION`)."""
+
     def merge(self, held: bytes | None, delta: bytes, now: float) -> Merged:
         """Join an update, which is a record too, with what is held."""
 

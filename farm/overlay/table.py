@@ -209,10 +209,6 @@ class Table:
                 inside += len(bucket.entries)
         return 1 + (inside << first)
 
-    def ages(self, now: float) -> list[float]:
-        """For how many seconds each contact has been in the table, least first."""
-        return sorted(now - entry.since for bucket in self._used() for entry in bucket.entries.values())
-
     def uptimes(self, wall: float) -> list[float]:
         """For how many seconds each contact has been up, least first: an incarnation begins as the time of booting.
         `wall` is our wall clock; those who differ from it by seconds do not matter here."""

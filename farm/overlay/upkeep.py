@@ -100,6 +100,7 @@ class Upkeep:
         rng: random.Random,
         metrics: Metrics,
         listener: Listener,
+        version_of: Callable[[bytes], int],
         *,
         bytes_per_second: float = 5_000_000.0,
         hold_down_seconds: float = 30.0,
@@ -122,7 +123,7 @@ class Upkeep:
         traffic = Traffic(self._budget, metrics)
         intake = Intake(store, traffic, observe or _believe)
         self._answers = Answers(store, intake, traffic, self)
-        self._tools = Tools(store, ask, shift, intake, traffic, deadlines)
+        self._tools = Tools(store, ask, shift, intake, traffic, deadlines, version_of)
         self._plan = Plan(own, hold_down_seconds)
         self._versions = (-1, -1)
         self._live: frozenset[bytes] = frozenset()

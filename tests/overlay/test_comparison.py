@@ -70,6 +70,7 @@ class Pair:
         self.outcomes: list[Outcome] = []
         self.answer: Callable[[Request], Answer | None] = self._answer
         self.now = 10.0
+        self.version = 2
 
     def _answer(self, message: Request) -> Answer | None:
         return self.theirs.answers.answer(NODE, message, self.delay, self.now)
@@ -92,7 +93,15 @@ class Pair:
 
     def start(self, theirs: int, *, covers: bool = False) -> Comparison:
         ours = self.ours
-        tools = Tools(ours.store, self._ask, lambda: self.delay, ours.intake, ours.traffic, ours.deadlines)
+        tools = Tools(
+            ours.store,
+            self._ask,
+            lambda: self.delay,
+            ours.intake,
+            ours.traffic,
+            ours.deadlines,
+            lambda _node: self.version,
+        )
         comparison = Comparison(
             tools, PARTITION, NODE, theirs, lambda _c, outcome, _n: self.outcomes.append(outcome), covers=covers
         )
@@ -233,6 +242,20 @@ def test_what_belongs_to_another_partition_is_refused() -> None:
     pair.run(theirs=1)
     assert pair.outcomes == [Outcome("", 1)]
     assert pair.ours.held() == {}
+
+
+def test_a_node_is_not_shown_records_of_a_kind_that_came_after_it() -> None:
+    """It would refuse them for ever, and a node that joins would wait for ever to be equal with it."""
+    pair = Pair()
+    pair.ours.put(KEYS[0], 1)
+    pair.ours.kind.since = 2
+    pair.version = 1
+    for theirs in (0, 1):
+        assert not [message for message in pair.run(theirs=theirs, covers=True) if isinstance(message, Push)]
+    assert pair.outcomes == [Outcome("", 0)] * 2
+    pair.version = 2
+    pair.run()
+    assert pair.are_equal()
 
 
 def test_where_there_is_no_room_it_is_no_success() -> None:

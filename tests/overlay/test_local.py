@@ -22,6 +22,7 @@ class Greatest:
     name = "credential"
     record_bytes = 4
     everywhere = False
+    since = 1
 
     def merge(self, held: bytes | None, delta: bytes, now: float) -> Became:
         return Became(max(held or b"", delta))

@@ -8,6 +8,7 @@ from farm.overlay.quorum import Failed, Found, Outcome
 from farm.overlay.scanning import Collected
 from farm.overlay.wire import VERSION, Codec, Relay
 from farm.registrar.binding import KIND
+from farm.security.farm_keys import FarmKeys, KeysKind, Schedule
 from tests.overlay.test_node import PHONE, contacts, put
 from tests.support.counts import read
 from tests.support.overlays import Overlay
@@ -108,6 +109,37 @@ def test_a_rolling_upgrade_loses_nothing_of_what_is_acknowledged() -> None:
     read_all(overlay)
     assert [station.node.ownership.lowest_version for station in overlay.stations] == [VERSION] * 3
     assert find_offences(overlay) == []
+
+
+@pytest.mark.parametrize("wiped", [False, True])
+def test_records_of_a_later_kind_hold_up_nobody_among_nodes_that_do_not_know_it(wiped: bool) -> None:
+    """A rolling upgrade waits until a node is ready before it goes on to the next one."""
+    overlay = make_farm("---")
+    keys = FarmKeys(b"x" * 32, "farm", Schedule(86_400, 604_800)).make_next(overlay.stations[0].process.wall())
+    for station in overlay.stations:
+        station.kinds.append(KeysKind())
+    for index in (1, 2):
+        overlay.kill(index)
+        overlay.restart(index)
+        assert overlay.run_until(overlay.is_synchronised, 60)
+    for station in overlay.stations[1:]:
+        assert station.store.put("keys", b"farm", keys, station.process.clock()) == keys
+    older = overlay.stations[0]
+    overlay.kill(0)
+    older.kinds.pop()
+    speak(older, Codec, VERSION - 1)
+    overlay.restart(0)
+    assert overlay.run_until(overlay.is_synchronised, 60)
+    overlay.run(10)  # it is written down
+    overlay.kill(2)
+    overlay.restart(2, wiped=wiped)
+    assert overlay.run_until(overlay.is_synchronised, 60)
+    assert overlay.stations[2].store.get("keys", b"farm") == keys
+    overlay.leave(2)
+    overlay.run(10)
+    assert overlay.stations[2].gone
+    assert find_offences(overlay) == []
+    assert overlay.failures == []
 
 
 def test_what_is_asked_in_a_later_version_is_answered_as_unsupported() -> None:

@@ -458,6 +458,7 @@ class Timed:
     name = "timed"
     record_bytes = 100
     everywhere = True
+    since = 1
 
     def merge(self, held: bytes | None, delta: bytes, now: float) -> Became:
         latest = max(float(delta), float(held or 0))

@@ -26,6 +26,7 @@ class Timed:
     name = "timed"
     record_bytes = 100_000
     everywhere = False
+    since = 1
 
     def merge(self, held: bytes | None, delta: bytes, now: float) -> Became:
         return Became(delta)

@@ -25,6 +25,7 @@ class Toy:
     name = "toy"
     record_bytes = 20
     everywhere = False
+    since = 1
 
     def __init__(self) -> None:
         self.swept: list[tuple[bytes, float]] = []

@@ -104,12 +104,6 @@ def test_the_uptimes_of_contacts_come_from_their_incarnations_least_first() -> N
     assert table.uptimes(1_700_000_100.0) == [0.0, 39.5, 100.0]
 
 
-def test_ages_count_from_when_a_contact_was_added() -> None:
-    table = table_of([contact(1), contact(2)])
-    table.add(contact(1, incarnation=9), 5.0)
-    assert table.ages(10.0) == [9.0, 10.0]
-
-
 def test_who_waits_and_dies_does_not_move_up() -> None:
     table = small(0x8001, 0x8002, 0x8003, 1, 2, 0x8004)
     assert table.remove(contact(0x8004).node, 10.0) is None

@@ -49,6 +49,20 @@ def test_a_rotation_during_a_call_breaks_nothing_whichever_node_ends_it(farm: Fa
     set_up(alice, bob)
 
 
+def test_there_is_no_key_until_the_last_node_of_before_there_were_any_has_been_upgraded(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr("farm.member.VERSION", 1)
+        add_face(farm, 1)
+    nodes = add_face(farm, 2)
+    farm.run(MARGIN + 120)
+    assert [node.node.core.keyring.rows() for node in nodes] == [[], [], []]
+    nodes[0].restart()
+    farm.run(MARGIN + 120)
+    assert [sealing(node) for node in nodes] == [1, 1, 1]
+
+
 def test_a_rotation_while_it_rings_breaks_nothing(farm: Farm) -> None:
     nodes = begin(farm)
     bob, alice = add_phone(farm, "bob", "udp", 0), add_phone(farm, "alice", "udp", 1)
