@@ -7,5 +7,5 @@
 - `answers.py`  what a question to it gets (RFC 1035, 2308, 5936, 6891, 8482); `known_answers.py` has
   made some before, `response_rate.py` keeps it from being a mirror for floods
 - `notify.py`  secondaries are told of a new version (RFC 1996)
-- `authority.py`  the sockets of the name server
+- `authority.py` *  the sockets of the name server
 """

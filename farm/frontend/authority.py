@@ -20,7 +20,8 @@ from twisted.internet.protocol import DatagramProtocol, ServerFactory
 from twisted.logger import Logger
 from twisted.protocols.basic import Int16StringReceiver
 
-from farm.config import DnsSettings, parse_host_port
+from farm.addresses import parse_host_port
+from farm.config import DnsSettings
 from farm.deadlines import Deadline, Deadlines
 from farm.frontend.answers import LARGEST_QUERY, Answers, is_response
 from farm.frontend.notify import Address, Notices
@@ -81,7 +82,7 @@ class Authority:
         self._connections: set[_Connection] = set()
         self._by_source: Counter[str] = Counter()
         metrics.zone_serial.child().set_function(lambda: float(self.zone.serial))
-        metrics.zone_nodes.child().set_function(lambda: float(len(self.zone)))
+        metrics.zone_nodes.child().set_function(self._count_edges)
 
     # Life
 
@@ -137,6 +138,9 @@ class Authority:
             if self._sockets:
                 self._notices.tell(self.zone.soa, now)
 
+    def _count_edges(self) -> float:
+        return float(sum(1 for edge in self._roster.edges() if edge.listeners))
+
     def _watch(self, _argument: object, now: float) -> None:
         self._watching = self._deadlines.add(now + WATCH_SECONDS, self._watch)
         self.look(now)
@@ -180,7 +184,7 @@ class Authority:
     def admit(self, host: str) -> bool:
         """Whether one more connection from there has room; counts the refusal."""
         full = len(self._connections) >= self.settings.connections
-        if full or self._by_source[host] >= CONNECTIONS_PER_SOURCE:
+        if full or self._by_source[_source_of(host)] >= CONNECTIONS_PER_SOURCE:
             self._rejections.child("too-many-connections").inc()
             return False
         return True
@@ -188,19 +192,31 @@ class Authority:
     def opened(self, connection: _Connection) -> None:
         """A connection is there."""
         self._connections.add(connection)
-        self._by_source[connection.host] += 1
+        self._by_source[_source_of(connection.host)] += 1
 
     def closed(self, connection: _Connection) -> None:
         """It is gone."""
         if connection in self._connections:
             self._connections.remove(connection)
-            self._by_source[connection.host] -= 1
-            if not self._by_source[connection.host]:
-                del self._by_source[connection.host]
+            source = _source_of(connection.host)
+            self._by_source[source] -= 1
+            if not self._by_source[source]:
+                del self._by_source[source]
 
     def arm(self, connection: _Connection) -> Deadline:
         """When to close it if nothing comes."""
         return self._deadlines.add(self._clock() + self.settings.idle_seconds, self._end_idle, connection)
+
+    def settle(self, connection: _Connection) -> Deadline | None:
+        """Count an answer; what calls the connection's `settle` when it is too early to, None when it is counted."""
+        until = self._rate.pace(connection.host, self._clock())
+        return self._deadlines.add(until, self._settle_again, connection) if until else None
+
+    def _settle_again(self, connection: _Connection, now: float) -> None:
+        try:
+            connection.settle()
+        except Exception:
+            self._report()
 
     def disarm(self, deadline: Deadline | None) -> None:
         """Something came."""
@@ -251,7 +267,8 @@ class _Streams(ServerFactory):
 
 
 class _Connection(Int16StringReceiver):
-    """One TCP connection. Reading stops while its peer does not read (Twisted asks it to, as a producer)."""
+    """One TCP connection. Reading stops while its peer does not read (Twisted asks it to, as a producer), and while its
+    network has had its share of answers."""
 
     MAX_LENGTH = LARGEST_QUERY
 
@@ -259,6 +276,8 @@ class _Connection(Int16StringReceiver):
         self.host = host
         self._authority = authority
         self._idle: Deadline | None = None
+        self._held: Deadline | None = None  # until an answer is counted
+        self._full = False  # the peer does not read
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -272,6 +291,24 @@ class _Connection(Int16StringReceiver):
         self._idle = self._authority.arm(self)
         for answer in self._authority.receive_message(string, self.host):
             self.sendString(answer)
+        self.settle()
+
+    def settle(self) -> None:
+        """Read on once the last answer is counted."""
+        self._held = self._authority.settle(self)
+        if self._held is not None:
+            super().pauseProducing()
+        elif self.paused and not self._full:
+            super().resumeProducing()
+
+    def pauseProducing(self) -> None:
+        self._full = True
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._full = False
+        if self._held is None:
+            super().resumeProducing()
 
     def lengthLimitExceeded(self, length: int) -> None:
         self._authority.count_oversize()
@@ -282,12 +319,20 @@ class _Connection(Int16StringReceiver):
 
     def connectionLost(self, reason: Any = None) -> None:
         self._authority.disarm(self._idle)
+        self._authority.disarm(self._held)
         self._authority.closed(self)
 
     def close(self) -> None:
         """End it, whatever waits to be read by the peer."""
         self._transport.unregisterProducer()
         self._transport.abortConnection()
+
+
+def _source_of(host: str) -> str:
+    """What connections are counted by: the address, of IPv6 the /64 that one customer has."""
+    if ":" not in host:
+        return host
+    return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
 
 
 def read_secondaries(settings: DnsSettings) -> list[Address]:

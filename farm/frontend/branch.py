@@ -3,8 +3,8 @@
 A branch (RFC 3261 §8.1.1.7, §16.6 step 8) is `z9hG4bK` and, in 46 characters of a token,
 
 - 16 that nobody can guess, never the same twice;
-- 6 that tell the node whose transaction it is (32 bits), masked by a block cipher's output for those 16: who has not
-  the key can tell neither the node nor whether two branches are of one node;
+- 6 that tell the node whose transaction it is (32 bits) and which of its boots (4 bits, at random), masked by a block
+  cipher's output for those 16: who has not the key can tell neither the node nor whether two branches are of one node;
 - 12 of the loop part (RFC 5393 §4.2.1), a keyed hash of all that decides where a request goes: a request that brings
   its own loop part back has looped;
 - 12 of a MAC over all this and the Via below ours, so that a response which no transaction matches is forwarded only
@@ -16,6 +16,8 @@ same when a request comes round after a rotation. MACs are BLAKE2b, cut to 72 bi
 
 Decided: the node is not covered by anything when it is read. A response with a branch made up goes to a node that knows
 no such transaction and checks the MAC before it forwards anything.
+Decided: four bits for the boot, for which there was room. A node that was killed and started again within seconds is
+never seen dead, and what its former life sent must be answered for; one such answer in sixteen is taken for a late one.
 """
 
 from __future__ import annotations
@@ -46,8 +48,9 @@ _MAGIC_CHARS: Final = len(MAGIC)
 _NODE_AT: Final = _MAGIC_CHARS + RANDOM_CHARS
 _LOOP_AT: Final = _NODE_AT + NODE_CHARS
 _DRAWN: Final = 256
-_MASKS: Final = struct.Struct(">" + "I12x" * _DRAWN)  # of each block of 16 bytes the first four
-_NODES: Final = struct.Struct(">" + "I2x" * _DRAWN)  # as many bytes as make 8 characters
+_MASKS: Final = struct.Struct(">" + "IB11x" * _DRAWN)  # of each block of 16 bytes the first five
+_NODES: Final = struct.Struct(">" + "IBx" * _DRAWN)  # as many bytes as make 8 characters, of which 6 hold 36 bits
+_BOOT_SHIFT: Final = 4
 _PERSON: Final = b"sipfarm-branch"
 _LOOP: Final = b"sipfarm-loop"
 _NODE: Final = b"sipfarm-node"
@@ -64,6 +67,7 @@ class Branches:
         # One block at a time on one text of 16 characters: nothing that a mode of operation would add.
         self._mask = Cipher(AES(_derive(secret, _NODE)[:16]), ECB()).encryptor()
         self._tag = tag
+        self._boot = rng.getrandbits(4)
         self._rng = rng
         self._heads: list[str] = []
 
@@ -110,12 +114,18 @@ class Branches:
         mask = self._mask.update(branch[_MAGIC_CHARS:_NODE_AT].encode("ascii"))
         return int.from_bytes(masked, "big") ^ int.from_bytes(mask[:_NODE_BYTES], "big")
 
+    def is_of_this_boot(self, branch: str) -> bool:
+        """Whether a branch of our shape that names this node was made since it was started, as far as 4 bits tell."""
+        named = urlsafe_b64decode(branch[_NODE_AT:_LOOP_AT] + "AA")
+        mask = self._mask.update(branch[_MAGIC_CHARS:_NODE_AT].encode("ascii"))
+        return len(named) > _NODE_BYTES and (named[_NODE_BYTES] ^ mask[_NODE_BYTES]) >> _BOOT_SHIFT == self._boot
+
     def _draw(self) -> None:
         """The first parts of the next branches: one call each to the kernel and to the cipher for all of them."""
         drawn = f"{self._rng.getrandbits(_DRAWN * RANDOM_CHARS * 4):0{_DRAWN * RANDOM_CHARS}x}"
         masks = _MASKS.unpack(self._mask.update(drawn.encode("ascii")))
-        tag = self._tag
-        nodes = urlsafe_b64encode(_NODES.pack(*[mask ^ tag for mask in masks])).decode("ascii")
+        own = (self._tag, self._boot << _BOOT_SHIFT)
+        nodes = urlsafe_b64encode(_NODES.pack(*[mask ^ own[at & 1] for at, mask in enumerate(masks)])).decode("ascii")
         self._heads = [
             f"{MAGIC}{drawn[at * RANDOM_CHARS : (at + 1) * RANDOM_CHARS]}{nodes[at * 8 : at * 8 + NODE_CHARS]}"
             for at in range(_DRAWN)

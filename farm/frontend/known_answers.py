@@ -24,7 +24,7 @@ RENEWED: Final = 0.02  # share of the answers with addresses that are made anew,
 _HEADER: Final = struct.Struct(">HHHHHH")
 _OPTION_BYTES: Final = 11
 _RD: Final = 0x0100
-_WANTS_MORE: Final = 0x7800 | 0x8000 | 0x0200  # another operation, an answer, cut short
+_WANTS_MORE: Final = 0x7800 | 0x8000  # another operation, an answer
 _ADDRESSES: Final = (RdataType.A, RdataType.AAAA)
 
 
@@ -97,7 +97,7 @@ def read_question(data: bytes, over_tcp: bool, large_bytes: int) -> Asked | None
         if (
             length < 0
             or option[:3] != b"\0\0\x29"
-            or option[5:7] != b"\0\0"
+            or option[6]  # version; the byte before it is the code of an answer
             or option[9:11] != b"%c%c" % divmod(length, 256)
         ):
             return None

@@ -116,6 +116,10 @@ class Tokens:
         """The tag (`flow_text.tag_of`) of the node that a branch of our shape names, whoever made it."""
         return self._branches.owner_of(branch)
 
+    def is_of_this_boot(self, branch: str) -> bool:
+        """Whether a branch that `owner_of` says is this node's was made since the node was started."""
+        return self._branches.is_of_this_boot(branch)
+
     # Routes
 
     def make_route(self, call_id: str, facts: Sequence[str], caller: Leg, callee: Leg) -> str:

@@ -85,11 +85,14 @@ def pack_certificate(certificate: x509.Certificate) -> bytes:
 
 
 def unpack_certificates(pem: bytes) -> list[x509.Certificate]:
-    """The certificates out of PEM, one at least. Raises ValueError."""
+    """The certificates out of PEM, one at least. Raises ValueError, for a file that is only half copied too."""
     try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+        found = x509.load_pem_x509_certificates(pem)
+    except (ValueError, x509.InvalidVersion) as error:
         raise ValueError(f"is no certificate in PEM ({error})") from None
+    if pem.count(b"-----BEGIN ") != pem.count(b"-----END ") or pem.count(b"-----BEGIN CERTIFICATE-") > len(found):
+        raise ValueError("is cut short")  # the parser passes over a block without its end
+    return found
 
 
 def is_pair(key: Key, certificate: x509.Certificate) -> bool:

@@ -108,12 +108,13 @@ class CredentialKind:
     """The kind "credential" as the store wants it. Users have no lifetime, so nothing of it lapses; tombstones stay as
     well, some 50 bytes each, for a node that was away for a month must not bring a removed user back."""
 
-    __slots__ = ("everywhere", "name", "record_bytes")
+    __slots__ = ("everywhere", "name", "record_bytes", "since")
 
     def __init__(self) -> None:
         self.name = KIND
         self.record_bytes = CREDENTIAL_BYTES
         self.everywhere = False
+        self.since = 1
 
     def merge(self, held: bytes | None, delta: bytes, now: float) -> Kept:
         """Join an update with what is held. Raises ValueError for bytes that are no record."""
@@ -241,6 +242,7 @@ class Authenticator:
     __slots__ = (
         "_algorithms",
         "_allow_without_qop",
+        "_began_at",
         "_counts",
         "_keepers",
         "_limits",
@@ -275,6 +277,7 @@ class Authenticator:
         self._wall = wall
         self._qop = tuple(qop)
         self.nonces = Nonces(secrets, nonce_life_seconds, rng, node)
+        self._began_at = int(wall())
         self._counts = NonceCounts(nonce_life_seconds, nonce_entries, wall())
         nobody = make_credential("", "", hashlib.sha256(b"nobody" + secrets[0]).hexdigest(), (0, 0))
         self._nobody = pack_credential(nobody)
@@ -330,6 +333,11 @@ class Authenticator:
         wall = self._wall()
         if origin.node != self.nonces.node or not self.nonces.is_fresh(origin, wall):
             return Use.FORGOTTEN
+        return self._use_own(origin, count, wall)
+
+    def _use_own(self, origin: Origin, count: int, wall: float) -> Use:
+        if origin.made_at == self._began_at and not self.nonces.has_made(origin):
+            return Use.FORGOTTEN  # of the second in which this process began, and not its own
         return self._counts.use(origin, count, wall)
 
     async def _judge_later(
@@ -377,7 +385,7 @@ class Authenticator:
         if not self.nonces.is_fresh(origin, wall):
             return self.challenge(realm, header_name, "stale-nonce", stale=True)
         if origin.node == self.nonces.node:
-            return self._judge_use(self._counts.use(origin, credentials.nonce_count, wall), realm, header_name, aor)
+            return self._judge_use(self._use_own(origin, credentials.nonce_count, wall), realm, header_name, aor)
         if self._keepers is None:
             return self._judge_use(Use.FORGOTTEN, realm, header_name, aor)
         return self._judge_use_later(self._keepers.use(origin, credentials.nonce_count, now), realm, header_name, aor)

@@ -46,6 +46,7 @@ _SEALED_BYTES: Final = _NONCE_BYTES + _SECRET_BYTES + 16
 _LAST_SECOND: Final = 1 << 40
 _VERSION_BYTES: Final = 16
 _NEVER: Final = float("inf")
+FIRST_VERSION: Final = 2  # of nodes that know this kind of record
 _AHEAD_SECONDS: Final = 30  # by which a node that made a key may have been ahead of us
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -119,12 +120,13 @@ def _bound(keys: Sequence[SealedKey]) -> KeyRecord:
 class KeysKind:
     """The kind "keys" as the store wants it: nothing lapses but by a merge."""
 
-    __slots__ = ("everywhere", "name", "record_bytes")
+    __slots__ = ("everywhere", "name", "record_bytes", "since")
 
     def __init__(self) -> None:
         self.name = KIND
         self.record_bytes = KEYS_BYTES
         self.everywhere = False
+        self.since = FIRST_VERSION
 
     def merge(self, held: bytes | None, delta: bytes, now: float) -> Kept:
         """Join an update with what is held. Raises ValueError for bytes that are no record."""
@@ -207,10 +209,6 @@ class FarmKeys:
         known = self.known(wall)
         others = [one.key for one in known]
         return [*others, self._base] if known and known[0].use_from <= wall else [self._base, *others]
-
-    def next_change_at(self, wall: float) -> float:
-        """When another key begins to seal; infinity when none is known that will."""
-        return min([known.use_from for known in self._known if known.use_from > wall], default=_NEVER)
 
     def is_due(self, wall: float) -> bool:
         """Whether it is time to make a key. One from a clock that was far ahead of ours does not hold us up."""

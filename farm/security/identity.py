@@ -179,10 +179,6 @@ class Identity:
             other = certificate
         return check_certificate(other, self.overlay, self.authorities, self.denied, wall, expected)
 
-    def is_denied(self, node_id: bytes) -> bool:
-        """Whether the configuration in force denies a node."""
-        return node_id in self.denied
-
     # Reading
 
     def _error(self, name: str, problem: str) -> ConfigError:

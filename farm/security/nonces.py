@@ -71,13 +71,13 @@ class Nonces:
     bits that no other node has. `rng` says where serials begin, that those of two boots are not the same.
     """
 
-    __slots__ = ("_life_seconds", "_made", "_states", "node")
+    __slots__ = ("_began", "_life_seconds", "_made", "_states", "node")
 
     def __init__(self, secrets: Sequence[bytes], life_seconds: float, rng: random.Random, node: int = 0) -> None:
         self.node = node
         self._states: list[tuple[hashlib.blake2b, hashlib.blake2b]] = []  # for the MAC and for the mask
         self._life_seconds = life_seconds
-        self._made = rng.getrandbits(32)
+        self._made = self._began = rng.getrandbits(32)
         self.set_secrets(secrets)
 
     def set_secrets(self, secrets: Sequence[bytes]) -> None:
@@ -104,6 +104,11 @@ class Nonces:
         proof = mac.digest()
         masked = serial ^ _mask(masks, proof)
         return binascii.b2a_base64(time + masked.to_bytes(_SERIAL_BYTES, "big") + proof, newline=False).decode("ascii")
+
+    def has_made(self, origin: Origin) -> bool:
+        """Whether a nonce is of this process, by its serial: the serials of another boot began elsewhere."""
+        number = origin.serial & 0xFFFFFFFF
+        return 0 < (number - self._began & 0xFFFFFFFF) <= (self._made - self._began & 0xFFFFFFFF)
 
     def find_origin(self, nonce: str, realm: str) -> Origin | None:
         """Where a nonce comes from, however old; None when none of our keys made it for that realm."""

@@ -114,12 +114,13 @@ class ConfigKind:
     """The kind "config" as the store wants it. `authorities` answers those that the node trusts at present; `changed`,
     when set, is told of every newer configuration that came."""
 
-    __slots__ = ("_authorities", "_overlay", "changed", "everywhere", "name", "record_bytes")
+    __slots__ = ("_authorities", "_overlay", "changed", "everywhere", "name", "record_bytes", "since")
 
     def __init__(self, overlay: str, authorities: Callable[[], Sequence[x509.Certificate]]) -> None:
         self.name = KIND
         self.record_bytes = CONFIG_BYTES
         self.everywhere = True
+        self.since = 1
         self.changed: Callable[[OverlayConfig], None] | None = None
         self._overlay = overlay
         self._authorities = authorities

@@ -15,8 +15,8 @@ and a cache on our side would be memory that strangers fill.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, TypeAlias
 
 from cryptography import x509
@@ -139,27 +139,19 @@ class SipCertificates:
         """The domains that whoever has connected proves; none where it need not. Raises IdentityFault."""
         if self._settings.client_certificates == "off":
             return ()
-        certificate = connection.get_peer_certificate(as_cryptography=True)
-        found: tuple[str, ...] = ()
-        fault: IdentityFault | None = None
-        if certificate is not None and not isinstance(connection.get_app_data(), str):
-            try:
-                found = find_identities(certificate, dialled=True)
-            except IdentityFault as error:
-                fault = error
-        if self._settings.client_certificates == "require":
-            if fault is not None:
-                raise fault
-            if certificate is None:  # asked for when it was not required yet
-                raise IdentityFault("tls-no-certificate", "there is no certificate")
-        return found
+        failed = connection.get_app_data()
+        try:
+            if isinstance(failed, str):  # it passed, as one that is not there, when none was required yet
+                raise IdentityFault(failed, "the certificate is not to be trusted")
+            return find_identities(_certificate_of(connection), dialled=True)
+        except IdentityFault:
+            if self._settings.client_certificates == "require":
+                raise
+            return ()
 
     def check_server(self, connection: SSL.Connection, domain: str) -> tuple[str, ...]:
         """All that a server proves, when it proves to be that of the domain. Raises IdentityFault."""
-        certificate = connection.get_peer_certificate(as_cryptography=True)
-        if certificate is None:
-            raise IdentityFault("tls-no-certificate", "there is no certificate")
-        return check_domain(certificate, domain)
+        return check_domain(_certificate_of(connection), domain)
 
     def _select(self, connection: SSL.Connection) -> None:
         """The client has named a host, or none."""
@@ -174,20 +166,24 @@ class SipCertificates:
     def _build(self, settings: TlsSettings, files: tuple[bytes, ...]) -> State:
         if not settings.certificates:
             return State(files, 0.0, (), {}, None)
-        authorities = _unpack("tls.trust", settings.trust, files[0]) if settings.trust else None
+        trust = settings.trust
+        authorities = _unpack("tls.trust", trust, files[0]) if trust else None
         servers: list[SSL.Context] = []
         by_name: dict[str, SSL.Context] = {}
         ends: list[float] = []
         for index, path in enumerate(settings.certificates):
-            pair = _make_pair(path, files[1 + index], *_key_file(settings, index, files))
-            context = _make_context(pair, authorities)
+            with _blame("tls.certificates", path):
+                pair = _make_pair(path, files[1 + index], *_key_file(settings, index, files))
+                context = _make_context(pair)
+                for name in find_server_names(pair.chain[0]):
+                    by_name.setdefault(name, context)
+                ends.append(lifetime_of(pair.chain[0])[1])
+            with _blame("tls.trust", trust):
+                _trust(context, authorities)
             self._set_up_server(context, settings.client_certificates)
             servers.append(context)
-            for name in find_server_names(pair.chain[0]):
-                by_name.setdefault(name, context)
-            ends.append(lifetime_of(pair.chain[0])[1])
-        first = _make_pair(settings.certificates[0], files[1], *_key_file(settings, 0, files))
-        client = _make_context(first, authorities)
+        client = _make_context(_make_pair(settings.certificates[0], files[1], *_key_file(settings, 0, files)))
+        _trust(client, authorities)
         client.set_verify(SSL.VERIFY_PEER, _note_verification)
         return State(files, min(ends), tuple(servers), by_name, client)
 
@@ -224,7 +220,29 @@ def explain(error: Exception) -> str:
     return ", ".join(str(entry[-1]) for entry in entries)
 
 
-def _make_context(pair: _Pair, authorities: Sequence[x509.Certificate] | None) -> SSL.Context:
+def _certificate_of(connection: SSL.Connection) -> x509.Certificate:
+    """What the other side has shown. Raises IdentityFault without any, and for what OpenSSL reads but nobody else."""
+    try:
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+    except Exception as error:  # the library has a class for each fault
+        raise IdentityFault("tls-wrong-domain", f"the certificate cannot be read: {error}") from None
+    if certificate is None:
+        raise IdentityFault("tls-no-certificate", "there is no certificate")
+    return certificate
+
+
+@contextmanager
+def _blame(setting: str, path: str) -> Iterator[None]:
+    """Whatever the libraries say against the content of a file, they have a class for each fault, is a ConfigError."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path} cannot be used: {explain(error) or error}", where=setting) from None
+
+
+def _make_context(pair: _Pair) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(_CIPHERS)
@@ -235,15 +253,19 @@ def _make_context(pair: _Pair, authorities: Sequence[x509.Certificate] | None) -
     for certificate in pair.chain[1:]:
         context.add_extra_chain_cert(certificate)
     context.use_privatekey(pair.key)
+    return context
+
+
+def _trust(context: SSL.Context, authorities: Sequence[x509.Certificate] | None) -> None:
+    """Have these vouch for others, or whom the system trusts."""
     if authorities is None:
         context.set_default_verify_paths()
-        return context
+        return
     store = context.get_cert_store()
     if store is None:
         raise ValueError("OpenSSL has no certificate store")
     for authority in authorities:
         store.add_cert(X509.from_cryptography(authority))
-    return context
 
 
 def _note_verification(connection: SSL.Connection, certificate: object, error: int, depth: int, passed: int) -> bool:

@@ -63,7 +63,7 @@ def find_identities(certificate: x509.Certificate, *, dialled: bool) -> tuple[st
     """
     try:
         extensions = certificate.extensions
-    except (x509.DuplicateExtension, ValueError, TypeError) as error:
+    except Exception as error:  # the library has a class for each fault, and Twisted's transports log what it raises
         raise IdentityFault("tls-wrong-domain", f"the certificate cannot be read: {error}") from None
     usage = _find(extensions, x509.ExtendedKeyUsage)
     if usage is not None and not (_DIALS if dialled else _SERVES).intersection(usage):

@@ -1,4 +1,5 @@
-"""Sockets and flows: RFC 3261 §18 with RFC 3581 (rport) and the stream keep-alive of RFC 5626 §3.5.1.
+"""Sockets and flows: RFC 3261 §18 and §26.3 with RFC 3581 (rport), 5626 §3.5 and §4.4 (keep-alives), 5922 and
+5923 (TLS), 6455 and 7118 (WebSocket), 8489 (STUN).
 
 Bytes come in from listeners and connections, become messages, and go up with the flow that answers take; flows carry
 bytes out. Everything above meets a flow and never a socket. The order to read in:
@@ -11,5 +12,5 @@ session in it) → `makers` (all stream transports by name) → `proxy_protocol`
 listeners) → `flows` (the other flows) → `local` (which addresses are ours, what our Via says) → `traffic` (what is
 counted at this edge).
 
-A transport is one file here and one line in `layer.py`.
+A transport is one file here and one line in `makers`.
 """

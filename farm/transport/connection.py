@@ -23,6 +23,7 @@ from farm.sip.hop import Hop
 from farm.sip.parser import Malformed, ParserLimits
 from farm.transport.traffic import Traffic
 
+MOST_PINGS: Final = 1000  # in what was read at once: a phone sends one a minute, and each costs us more than its sender
 CLOSING_SECONDS: Final = 5.0  # how long a closing connection may take to write what is left
 
 
@@ -300,7 +301,10 @@ class Connection:
                 return
             else:
                 self._take(frame, now)
-        if pongs and self.phase is Phase.OPEN:
+        if pongs > MOST_PINGS and self.phase is Phase.OPEN:
+            receiver.note_rejection("keepalive-rate", self.hop, now)
+            self.close("malformed")
+        elif pongs and self.phase is Phase.OPEN:
             self._pong(pongs)
         if not self._framer.partial:
             self._message_started_at = None

@@ -17,7 +17,8 @@ from typing import Protocol as Port
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from farm.config import LimitSettings, SipSettings, parse_host_port, parse_listen
+from farm.addresses import parse_host_port, parse_listen
+from farm.config import LimitSettings, SipSettings
 from farm.deadlines import Deadlines
 from farm.metrics import Metrics
 from farm.security.sip_certificates import SipCertificates
@@ -78,7 +79,7 @@ class Gate(Port):
         """Whether a message of that source is looked at."""
 
 
-class Siblings(Port):
+class OtherNodes(Port):
     """The other nodes of the farm. None of these raises."""
 
     def take_response(self, data: bytes, source: Hop, now: float) -> bool:
@@ -115,7 +116,7 @@ class TransportLayer:
         certificates: SipCertificates | None = None,
     ) -> None:
         self.receiver = receiver
-        self.siblings: Siblings | None = None  # set where there are any
+        self.others: OtherNodes | None = None  # set where there are any
         self._reactor = reactor
         self._limits = limits
         self._parser_limits = _make_parser_limits(limits)
@@ -219,10 +220,6 @@ class TransportLayer:
         """The sent-by of our Via in what goes out on a flow, its port left out when it is the transport's default."""
         return self._addresses.sent_by(flow.local_name)
 
-    def own_address(self, flow: Any) -> str:
-        """The same for this node alone, where the sent-by may be a name of many."""
-        return self._addresses.own_address(flow.local_name)
-
     # Going down
 
     def find_listener(self, transport: str) -> str:
@@ -298,7 +295,7 @@ class TransportLayer:
                 self._rejections.note("request-rate", now, source=host)
                 return
             source = Hop("UDP", host, port, end.name)
-            if self.siblings is not None and data[0] == _S and self.siblings.take_response(data, source, now):
+            if self.others is not None and data[0] == _S and self.others.take_response(data, source, now):
                 return
             message = parse(data, self._parser_limits)
             if isinstance(message, Request):
@@ -337,7 +334,7 @@ class TransportLayer:
             if self._gate is not None and not self._gate.admit(source.host, now):
                 self._rejections.note("request-rate", now, source=source.host)
                 return
-            if self.siblings is not None and data[0] == _S and self.siblings.take_response(data, source, now):
+            if self.others is not None and data[0] == _S and self.others.take_response(data, source, now):
                 return
             message = parse(data, self._parser_limits)
             if isinstance(message, Request):
@@ -376,8 +373,8 @@ class TransportLayer:
     def receive_connection_end(self, connection: Connection, now: float) -> None:
         """A connection is gone; whoever waits for an answer on it is told in a turn of its own."""
         self._streams.remove(connection)
-        if self.siblings is not None:
-            self.siblings.receive_connection_end(connection.hop, now)
+        if self.others is not None:
+            self.others.receive_connection_end(connection.hop, now)
         if not self._stopping:
             self._reactor.callLater(0, self._report_failure, connection)
             for reply in connection.replies:
@@ -417,7 +414,7 @@ class TransportLayer:
         """By its sent-by, or as another node's request that left through a flow of ours, by its branch."""
         if self._addresses.is_local(via.host, via.port):
             return True
-        return self.siblings is not None and self.siblings.knows_branch(via.branch)
+        return self.others is not None and self.others.knows_branch(via.branch)
 
     def _refuse(
         self,

@@ -93,7 +93,6 @@ class LocalAddresses:
         "_find_own",
         "_loopback_ports",
         "_own",
-        "_own_address",
         "_pairs",
         "_sent_by",
     )
@@ -113,7 +112,6 @@ class LocalAddresses:
         self._pairs: set[tuple[str, int | None]] = set()
         self._loopback_ports: set[int | None] = set()
         self._sent_by: dict[str, str] = {}
-        self._own_address: dict[str, str] = {}
 
     def add(self, name: str, transport: str, host: str, port: int) -> None:
         """A listener of that name is open."""
@@ -137,7 +135,6 @@ class LocalAddresses:
         if not public:
             public, public_port = (hosts[0] if hosts else host), port
         self._sent_by[name] = format_address(public, public_port, transport)
-        self._own_address[name] = format_address(hosts[0] if hosts else host, port, transport)
 
     def is_local(self, host: str, port: int | None) -> bool:
         """Whether host and port (None when not written) name one of our listeners."""
@@ -148,10 +145,6 @@ class LocalAddresses:
         if (host, port) in pairs:
             return True
         return host.startswith("127.") and port in self._loopback_ports and is_unicast(host)
-
-    def own_address(self, name: str) -> str:
-        """Host and port at which the listener of that name itself is reached, whatever the farm is called."""
-        return self._own_address[name]
 
     def sent_by(self, name: str) -> str:
         """The sent-by of our Via on the listener of that name."""

@@ -118,6 +118,7 @@ class TlsSession(Protocol):
         self._producer = None
         if self._shaken:
             self._inner.connectionLost(reason)
+            self._inner.transport = None  # else the two hold each other, and OpenSSL's memory with them
         else:
             self._connection.end("handshake")
 

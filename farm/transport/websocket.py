@@ -16,6 +16,7 @@ browsers against foreign pages, and what is no browser can write what it likes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -47,6 +48,7 @@ LARGEST_ORIGIN: Final = 255
 MOST_IDLE_FRAMES: Final = 1000  # without a message among them: a page that says nothing between two refreshes has 20
 
 _LINE_ENDS: Final = b"\r\n"
+_KEY: Final = re.compile(rb"\nsec-websocket-key:[ \t]*[a-z0-9+/]{22}==[ \t]*\r\n", re.IGNORECASE)
 _VERSION: Final = (b"Sec-WebSocket-Version", b"13")
 _UPGRADE: Final = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade, close"), _VERSION]
 _CLOSE: Final = (b"Connection", b"close")
@@ -160,8 +162,9 @@ class WebSocketSession:
             self._refuse(handshake, RejectConnection(status_code=431, headers=[_CLOSE]), found)
             return b""
         try:
-            if not data[: data.find(_LINE_ENDS)].endswith(b" HTTP/1.1"):  # RFC 6455 §4.2.1; wsproto does not look
-                raise RemoteProtocolError("not HTTP/1.1")
+            # RFC 6455 §4.2.1; wsproto does not look at these
+            if not data[: data.find(_LINE_ENDS)].endswith(b" HTTP/1.1") or not _KEY.search(data, 0, end + 2):
+                raise RemoteProtocolError("not HTTP/1.1, or no key of 16 bytes")
             handshake.receive_data(data[: end + 4])
             request = next(event for event in handshake.events() if isinstance(event, Request))
         except RemoteProtocolError as error:

@@ -213,6 +213,19 @@ def test_what_cannot_be_read_is_a_format_error_with_its_number(data: bytes) -> N
     assert len(answer) == 12
 
 
+@pytest.mark.parametrize("counts", [(239, 0, 0), (0, 239, 0), (0, 0, 239), (1, 0, 0), (0, 2, 0), (0, 0, 2)])
+def test_a_question_with_records_that_no_question_has_is_not_read_at_all(
+    counts: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each a pointer to a name of 120 labels: reading them all would hold up calls for 30 ms."""
+    monkeypatch.setattr(message, "from_wire", lambda *_: pytest.fail("it was read"))
+    name = b"\x01a" * 120 + b"\x00"
+    records = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x00\x00\x04abcd" * sum(counts)
+    data = struct.pack(">HHHHHH", 7, 0, 1, *counts) + name + b"\x00\x01\x00\x01" + records
+    for answer in (Server().send(data), *Server().answers.answer_stream(data, STRANGER)):
+        assert answer == struct.pack(">HHHHHH", 7, flags.QR | Rcode.FORMERR, 0, 0, 0, 0)
+
+
 @pytest.mark.parametrize("kind", ["OPT", "TSIG", "MAILB", "MAILA"])
 def test_types_that_are_no_records_are_turned_down(kind: str) -> None:
     data = make_query("sip.example.com", "A").to_wire()
@@ -283,6 +296,10 @@ def test_an_increment_is_the_whole_zone_and_over_udp_the_soa() -> None:
     server = Server()
     (answer,) = server.ask_stream("sip.example.com", "IXFR", SECONDARY)
     assert len(answer.answer) > 10
+    query = make_query("sip.example.com", "IXFR", edns=0)
+    query.authority.append(server.zone.soa)  # as RFC 1995 §3 has it
+    (wire,) = server.answers.answer_stream(query.to_wire(), SECONDARY)
+    assert len(message.from_wire(wire, one_rr_per_rrset=True).answer) == len(answer.answer)
     assert texts(server.ask("sip.example.com", "IXFR", SECONDARY).answer) == ["sip.example.com. SOA"]
     assert server.ask("sip.example.com", "IXFR").rcode() == Rcode.REFUSED
 

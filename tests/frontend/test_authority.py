@@ -14,7 +14,7 @@ from twisted.internet.protocol import ClientFactory, DatagramProtocol, Protocol
 
 from farm.config import DnsSettings
 from farm.deadlines import Deadlines
-from farm.frontend.authority import CONNECTIONS_PER_SOURCE, Authority
+from farm.frontend.authority import CONNECTIONS_PER_SOURCE, Authority, _Connection
 from farm.frontend.zone import Edge, Listener, ZoneSettings
 from farm.metrics import Metrics
 from tests.support.counts import read
@@ -191,6 +191,15 @@ def test_serial_and_number_of_nodes_are_metered() -> None:
     assert read(town.metrics.zone_serial.child()) == town.authority.zone.serial > 1_000_000_000
 
 
+def test_the_zone_keeps_its_last_nodes_when_the_meter_says_that_there_is_none() -> None:
+    town = Town()
+    town.ask()
+    town.farm.shown = [make_edge(1)._replace(listeners=())]
+    town.run(2.0)
+    assert read(town.metrics.zone_nodes.child()) == 0
+    assert addresses(town.ask()) == ["192.0.2.1", "192.0.2.2"]
+
+
 def test_a_silent_connection_is_closed() -> None:
     town = Town(idle_seconds=3.0)
     stream = town.connect()
@@ -200,6 +209,19 @@ def test_a_silent_connection_is_closed() -> None:
     assert not stream.closed
     town.run(2.0)
     assert stream.closed
+
+
+def test_connections_from_ipv6_are_counted_by_the_network_of_one_customer() -> None:
+    authority = Town().authority
+    for number in range(CONNECTIONS_PER_SOURCE):
+        assert authority.admit("2001:db8:0:1::1")
+        authority.opened(_Connection(authority, f"2001:db8:0:1::{number:x}"))
+    assert not authority.admit("2001:db8:0:1:ffff::1")
+    assert authority.admit("2001:db8:0:2::1")
+    for connection in list(authority._connections):
+        authority.closed(connection)
+    assert authority.admit("2001:db8:0:1::1")
+    assert not authority._by_source
 
 
 def test_connections_are_limited_in_all_and_of_one_address() -> None:
@@ -240,6 +262,63 @@ def test_who_does_not_read_is_not_read() -> None:
     transport.resumeProducing()
     town.run(5.0)
     assert len(stream.messages()) == 400
+
+
+def test_who_asks_in_thousands_at_once_is_read_at_his_rate() -> None:
+    """Calls wait in the same thread."""
+    town = Town(responses_per_second=50.0)
+    stream, other = town.connect(), town.connect(town.network.add_host("203.0.113.200"))
+    queries = [message.make_query(f"x{number}.sip.example.com", "A").to_wire() for number in range(100)]
+    transport: Any = stream.transport
+    transport.write(b"".join(struct.pack(">H", len(query)) + query for query in queries))
+    town.run(0.1)
+    assert len(stream.messages()) in range(11, 17)
+    other.send(queries[0])
+    assert addresses(town.ask()) == ["192.0.2.1", "192.0.2.2"]
+    assert len(other.messages()) == 1
+    town.run(1.0)
+    assert len(stream.messages()) in range(58, 70)
+    town.run(2.0)
+    assert [answer.id for answer in stream.messages()] == [message.from_wire(query).id for query in queries]
+    assert not stream.closed
+    assert not town.authority._connections.pop().paused
+
+
+def test_a_connection_whose_network_has_had_its_share_waits_whoever_has_room_and_may_end() -> None:
+    town = Town(responses_per_second=1.0)
+    stream = town.connect()
+    query = message.make_query("sip.example.com", "A").to_wire()
+    for _ in range(5):
+        stream.send(query)
+    town.run()
+    (connection,) = town.authority._connections
+    assert (connection.paused, len(stream.messages())) == (True, 2)
+    connection.resumeProducing()  # as its transport does when what waited has been written
+    town.run()
+    assert (connection.paused, len(stream.messages())) == (True, 2)
+    assert len(town.deadlines) == 3  # with the watch over the zone and the time of a silent connection
+    transport: Any = stream.transport
+    transport.abortConnection()
+    town.run()
+    assert not town.authority._connections
+    assert len(town.deadlines) == 1
+
+
+def test_a_connection_that_is_read_slowly_and_not_read_is_closed_all_the_same() -> None:
+    town = Town(count=60, responses_per_second=50.0, idle_seconds=2.0)
+    stream = town.connect()
+    transport: Any = stream.transport
+    transport.pauseProducing()
+    query = message.make_query("_sip._udp.sip.example.com", "SRV").to_wire()
+    for _ in range(400):
+        stream.send(query)
+    town.run(20.0)
+    assert not town.authority._connections
+    transport.resumeProducing()
+    town.run(1.0)
+    assert stream.closed
+    assert town.deadlines.next_at() is not None  # the zone is watched
+    assert len(town.deadlines) == 1
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 600, b"\x00" * 12])

@@ -43,6 +43,15 @@ def test_every_node_reads_whose_transaction_it_is(tag: int) -> None:
         assert other.owner_of(branch) == tag, "whichever key seals there"
 
 
+def test_a_node_that_was_started_again_tells_its_former_branches_from_its_own() -> None:
+    """But for one start in sixteen, and whichever keys seal."""
+    boots = [make_branches(FIRST, seed=seed) for seed in (1, 3, 5, 6)]
+    for at, boot in enumerate(boots):
+        made = [boot.make(LOOP, "") for _ in range(300)]
+        known = [[other.is_of_this_boot(branch) for branch in made] for other in boots]
+        assert [all(each) for each in known] == [any(each) for each in known] == [at == number for number in range(4)]
+
+
 def test_branches_of_one_node_cannot_be_told_from_another_s() -> None:
     """In what a stranger sees no character stays the same."""
     branches = make_branches()

@@ -49,6 +49,16 @@ def test_letters_numbers_options_and_sizes_of_one_class_make_no_other_question()
     assert len({other[:4] for other in others if other}) == len(others)
 
 
+def test_bits_that_mean_nothing_in_a_question_make_no_other_question() -> None:
+    """Else whoever sets them has each answer written anew, which takes 9 ms where there are 200 nodes."""
+    plain, large = query(), query(edns=0, payload=1232)
+    assert ask(plain[:2] + b"\x02\x70" + plain[4:]) == ask(plain)  # cut short, recursion there, authentic
+    for place in (5, 8):  # the code of an answer, flags that nobody has defined
+        odd = bytearray(large)
+        odd[len(plain) + place] |= 0x7F
+        assert ask(bytes(odd)) == ask(large)
+
+
 GOOD = query(edns=0)
 
 

@@ -37,6 +37,19 @@ def test_zero_is_no_limit_and_a_rate_can_be_changed() -> None:
     assert judge(rate, "192.0.2.1", 2) == [Verdict.SEND, Verdict.DROP]
 
 
+def test_over_tcp_a_network_is_told_when_it_may_ask_again_whatever_comes_over_udp_in_its_name() -> None:
+    rate = ResponseRate(50.0)
+    judge(rate, "192.0.2.1", 500)
+    assert [rate.pace("192.0.2.1", 7.0) for _ in range(10)] == [0.0] * 10
+    until = rate.pace("192.0.2.2", 7.0)
+    assert 7.0 < until <= 7.02 + 1e-9
+    assert rate.pace("192.0.3.1", 7.0) == 0.0
+    assert rate.pace("192.0.2.1", until) == 0.0
+    assert rate.pace("192.0.2.1", until) > until
+    rate.change(0.0)
+    assert {rate.pace("192.0.2.1", 7.0) for _ in range(100)} == {0.0}
+
+
 def test_a_flood_from_many_networks_costs_no_more_memory() -> None:
     rate = ResponseRate(1.0)
     for number in range(ENTRIES + 10):

@@ -162,6 +162,14 @@ def test_a_key_is_read_as_it_was_written_and_nothing_else_is_taken_for_one() -> 
         unpack_certificates(b"nonsense")
 
 
+def test_a_file_that_is_half_copied_is_no_shorter_chain() -> None:
+    one = pack_certificate(make_certificate(1))
+    assert len(unpack_certificates(one + pack_key(make_node_key("n1")) + one)) == 2
+    for cut in range(len("-----BEGIN "), len(one) - 1):
+        with pytest.raises(ValueError, match="cut short"):
+            unpack_certificates(one + one[:cut])
+
+
 def test_an_authority_of_another_sort_of_key_signs_nothing_of_ours() -> None:
     """Comparing it must not raise."""
     key = rsa.generate_private_key(65537, 2048)

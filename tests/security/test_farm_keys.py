@@ -54,8 +54,6 @@ class TestASchedule:
         assert before[0] == OWN
         assert [key.number for key in before] == [0, 1], "and opens already"
         assert [key.number for key in keys.keys(NOON + MARGIN_SECONDS)] == [1, 0]
-        assert keys.next_change_at(NOON) == NOON + MARGIN_SECONDS
-        assert keys.next_change_at(NOON + MARGIN_SECONDS) == float("inf")
 
     def test_the_next_is_due_a_rotation_later_and_the_old_one_opens_on(self) -> None:
         keys = make_keys()

@@ -51,8 +51,8 @@ class TestFiles:
         assert list(identity.authorities) == [make_signer().certificate]
         assert identity.config == config
         assert identity.config_record == (directory / "overlay.config").read_bytes()
-        assert identity.is_denied(node_id(9))
-        assert not identity.is_denied(node_id(1))
+        assert node_id(9) in identity.denied
+        assert node_id(1) not in identity.denied
 
     def test_a_configuration_of_the_overlay_need_not_be_there(self, tmp_path: Path) -> None:
         identity = make_identity(tmp_path)

@@ -50,6 +50,18 @@ class TestANonce:
             assert origin is not None
             assert origin.node == node
 
+    @pytest.mark.parametrize("began", [7, 0xFFFFFFFF])
+    def test_a_node_knows_which_nonces_it_made_since_it_was_started(self, began: int) -> None:
+        nonces, before = make_nonces(seed=1), make_nonces(seed=2)
+        nonces._made = nonces._began = began
+        assert not nonces.has_made(Origin(int(NOON), began))
+        for _ in range(3):
+            for maker in (nonces, before):
+                origin = nonces.find_origin(maker.make("example.com", NOON), "example.com")
+                assert origin is not None
+                assert nonces.has_made(origin) == (maker is nonces)
+        assert not nonces.has_made(Origin(int(NOON), (began + 4) & 0xFFFFFFFF)), "not yet"
+
     def test_nobody_else_can_tell_nonces_of_one_node_from_another_s(self) -> None:
         """Nothing but the second stays the same, nor counts up."""
         nonces = make_nonces(node=0xC0FFEE07)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1, load_certificate
 
 from farm.config import ConfigError, TlsSettings
 from farm.security.certificate import make_key, pack_key
@@ -44,6 +47,31 @@ def shown_by(certificates: SipCertificates, name: str = "") -> int:
     shown = client.get_peer_certificate(as_cryptography=True)
     assert shown is not None
     return shown.serial_number
+
+
+def append_half(path: Path, other: Path) -> None:
+    """A chain, or a list of authorities, that somebody is just copying."""
+    half = other.read_bytes()
+    path.write_bytes(path.read_bytes() + half[: len(half) // 2])
+
+
+def change_curve(path: Path) -> None:
+    """A key on a curve that the library lacks."""
+    spoil(path, bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030163"))
+
+
+def spoil_name(path: Path) -> None:
+    """A subject that OpenSSL cannot read, and `cryptography` does not look at."""
+    name = x509.load_pem_x509_certificate(path.read_bytes()).subject.rfc4514_string().split("=")[-1].encode()
+    spoil(path, name, b"\xff" * len(name))
+
+
+def spoil(path: Path, old: bytes, new: bytes) -> None:
+    """Other bytes in a certificate's DER."""
+    der = x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(serialization.Encoding.DER)
+    assert old in der
+    text = base64.encodebytes(der.replace(old, new)).decode()
+    path.write_text(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
 
 
 def test_without_certificates_there_is_nothing_to_expire() -> None:
@@ -100,6 +128,10 @@ def test_a_chain_is_shown_whole_and_rsa_keys_serve(tmp_path: Path) -> None:
         (lambda d: (d / "sip.key").write_text("nothing"), r"tls\.keys: .*sip\.key has no private key without a passph"),
         (lambda d: (d / "sip.key").write_bytes(pack_key(make_key())), r"sip\.pem is not for the key in .*sip\.key"),
         (lambda d: (d / "sip.trust").write_text("nothing"), r"tls\.trust: .*sip\.trust is no certificate in PEM"),
+        (lambda d: append_half(d / "sip.pem", d / "sip.trust"), r"tls\.certificates: .*sip\.pem is cut short"),
+        (lambda d: append_half(d / "sip.trust", d / "sip.pem"), r"tls\.trust: .*sip\.trust is cut short"),
+        (lambda d: change_curve(d / "sip.pem"), r"tls\.certificates: .*sip\.pem cannot be used: Curve .*not supported"),
+        (lambda d: spoil_name(d / "sip.trust"), r"tls\.trust: .*sip\.trust cannot be used: .*utf8string"),
     ],
 )
 def test_what_is_wrong_with_the_files_is_one_line_and_the_old_ones_stay(
@@ -157,10 +189,16 @@ def test_certificates_that_are_named_no_more_stay_until_the_restart_that_their_l
     assert shown_by(certificates)
 
 
-def test_a_client_whose_handshake_began_before_certificates_were_required_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "label", "reason"), [("off", "", "tls-no-certificate"), ("request", "other", "tls-wrong-ca")]
+)
+def test_a_client_whose_handshake_began_before_certificates_were_required_is_refused(
+    tmp_path: Path, before: Literal["off", "request"], label: str, reason: str
+) -> None:
     section = write_sip_files(tmp_path)
-    certificates = SipCertificates(settings_of(section), NOON)
-    client, server = SSL.Connection(make_context(), None), certificates.accept()
+    certificates = SipCertificates(settings_of(section, client_certificates=before), NOON)
+    shown = make_sip_certificate("DNS:example.com", signer=make_signer(label, "x")) if label else None
+    client, server = SSL.Connection(make_context(shown), None), certificates.accept()
     client.set_connect_state()
     offer = certificates.prepare(settings_of(section, client_certificates="require"), NOON)
     assert offer is not None
@@ -168,7 +206,31 @@ def test_a_client_whose_handshake_began_before_certificates_were_required_is_ref
     assert shake_hands(client, server) == {}
     with pytest.raises(IdentityFault) as refused:
         certificates.check_client(server)
-    assert refused.value.reason == "tls-no-certificate"
+    assert refused.value.reason == reason
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL")  # `cryptography` refuses to make such a certificate
+@pytest.mark.parametrize("mode", ["request", "require"])
+def test_a_certificate_that_only_openssl_can_read_proves_nothing(tmp_path: Path, mode: str) -> None:
+    """Any stranger may show one of a version that there is not, where certificates are asked for."""
+    section = write_sip_files(tmp_path)
+    requesting = SipCertificates(settings_of(section, client_certificates="request"), NOON)
+    der = make_sip_certificate("DNS:example.com").public_bytes(serialization.Encoding.DER)
+    odd = load_certificate(FILETYPE_ASN1, der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1))
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.use_certificate(odd)
+    context.use_privatekey(make_node_key("sip"))
+    client, server = SSL.Connection(context, None), requesting.accept()
+    client.set_connect_state()
+    assert shake_hands(client, server) == {}
+    server.set_app_data(None)  # as if one of our authorities had signed it
+    if mode == "request":
+        assert requesting.check_client(server) == ()
+        return
+    with pytest.raises(IdentityFault, match="cannot be read: 5 is not a valid X509 version"):
+        SipCertificates(settings_of(section, client_certificates="require"), NOON).check_client(server)
+    with pytest.raises(IdentityFault, match="cannot be read"):
+        requesting.check_server(server, "example.com")
 
 
 def test_authorities_of_the_system_are_trusted_where_no_others_are_named(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from farm.security.sip_identity import (
@@ -69,6 +71,16 @@ def test_who_dials_may_have_a_client_s_certificate_or_a_server_s() -> None:
     with pytest.raises(IdentityFault) as refused:
         find_identities(make_sip_certificate("DNS:a.b", usage=(ExtendedKeyUsageOID.CODE_SIGNING,)), dialled=True)
     assert refused.value.reason == "tls-wrong-usage"
+
+
+@pytest.mark.parametrize("tag", [0xA0, 0xA3, 0xA5, 0x87])
+def test_a_certificate_whose_names_cannot_be_read_proves_nothing(tag: int) -> None:
+    """Of kinds that the library knows and does not read, or that are not what they say."""
+    der = make_sip_certificate("DNS:example.com").public_bytes(Encoding.DER)
+    name = b"\x0bexample.com"
+    certificate = x509.load_der_x509_certificate(der.replace(b"\x82" + name, bytes((tag,)) + name))
+    with pytest.raises(IdentityFault, match="cannot be read"):
+        find_identities(certificate, dialled=True)
 
 
 def test_a_certificate_with_ever_more_names_proves_only_so_many() -> None:

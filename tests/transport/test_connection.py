@@ -147,13 +147,25 @@ def test_what_is_sent_while_connecting_goes_out_in_order_and_is_bounded() -> Non
     assert server.peers[0].data.endswith(b"later")
 
 
+def test_a_peer_that_pings_by_the_thousand_is_cut_off() -> None:
+    """Calls wait while its line ends are counted; twenty such peers held them up for a second and a half."""
+    _, edge, phone = make_edge()
+    eager, flooding = connect(phone), connect(phone)
+    talk(edge, eager, OPTIONS + b"\r\n\r\n" * 1000)
+    talk(edge, flooding, OPTIONS + b"\r\n\r\n" * 1001, 6)
+    assert (eager.ended, flooding.ended) == (False, True)
+    assert (eager.data, flooding.data) == (b"\r\n" * 1000, b"")
+    assert edge.rejections.reasons == ["keepalive-rate"]
+    assert edge.value("flows_closed", "tcp", "malformed") == 1
+
+
 def test_a_peer_that_pings_and_never_reads_costs_no_memory() -> None:
     _, edge, phone = make_edge()
     peer = connect(phone)
     talk(edge, peer, OPTIONS)
     peer.transport.pauseProducing()
-    for _ in range(100):
-        talk(edge, peer, b"\r\n\r\n" * 8000, 0.5)
+    for _ in range(800):
+        talk(edge, peer, b"\r\n\r\n" * 1000, 0.1)
     [connection] = edge.host.connections
     assert len(connection._unsent) < 200_000
 

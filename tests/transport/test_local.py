@@ -112,16 +112,3 @@ def test_hosts_are_compared_in_one_form() -> None:
 def test_this_machines_addresses_are_numeric_and_not_loopback() -> None:
     found = find_own_addresses()
     assert all(is_unicast(host) and not host.startswith("127.") and host != "::1" for host in found)
-
-
-@pytest.mark.parametrize(
-    ("listener", "expected"),
-    [
-        (("UDP", "192.0.2.1", 5060), "192.0.2.1"),
-        (("TCP", "2001:db8::1", 5080), "[2001:db8::1]:5080"),
-        (("UDP", "0.0.0.0", 5062), "192.0.2.1:5062"),
-    ],
-)
-def test_a_listener_s_own_address_is_no_name_that_others_share(listener: tuple[str, str, int], expected: str) -> None:
-    addresses = make_addresses(listener, farm_name="sip.example.com", advertise="198.51.100.1", port=5090)
-    assert addresses.own_address("{}:{}:{}".format(*listener)) == expected

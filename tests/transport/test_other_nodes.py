@@ -38,7 +38,7 @@ class OtherNodes:
 
 def make_node(**options: Any) -> tuple[Edge, OtherNodes, Any]:
     _, edge, phone = make_edge(**options)
-    others = edge.layer.siblings = OtherNodes()
+    others = edge.layer.others = OtherNodes()
     return edge, others, phone
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,29 @@ def test_a_peer_that_closes_is_gone_and_one_that_is_silent_is_closed(tmp_path: P
     assert edge.rejections.reasons == ["no-first-message"]
     assert not edge.flow.send(ANSWER)  # the phone listens nowhere, and has proved nothing
     assert edge.stop()
+
+
+@pytest.mark.parametrize("who", ["peer", "we"])
+def test_the_memory_of_a_connection_that_has_ended_is_free_at_once(tmp_path: Path, who: str) -> None:
+    """OpenSSL's is 30 KB, and Python looks for cycles so rarely here that phones which come and go would fill it."""
+    edge, phone = make(tmp_path)
+    peer = connect_tls(phone)
+    talk(edge, peer, OPTIONS)
+    (connection,) = edge.layer._streams
+    wire: Any = connection._wire
+    session = weakref.ref(wire.transport)
+    del wire
+    gc.disable()
+    try:
+        if who == "peer":
+            peer.transport.loseConnection()
+        else:
+            connection.close("drained")
+        edge.network.run(1)
+        assert connection.close_reason == ("peer" if who == "peer" else "drained")
+        assert session() is None
+    finally:
+        gc.enable()
 
 
 def test_a_peer_that_does_not_read_is_cut_off_when_too_much_waits(tmp_path: Path) -> None:

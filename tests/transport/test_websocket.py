@@ -124,6 +124,8 @@ def test_what_follows_the_upgrade_in_one_packet_is_not_lost() -> None:
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "426", "websocket-upgrade"),
         (make_upgrade(sec_websocket_version="8"), "426", "websocket-upgrade"),
         (make_upgrade(connection=None), "400", "websocket-upgrade"),
+        (make_upgrade(sec_websocket_key="AAAA"), "400", "websocket-upgrade"),
+        (make_upgrade(sec_websocket_key="!" * 22 + "=="), "400", "websocket-upgrade"),
         (make_upgrade(upgrade="h2c"), "400", "websocket-upgrade"),
         (make_upgrade(sec_websocket_version=None), "400", "websocket-upgrade"),
         (make_upgrade(sec_websocket_key=None), "400", "websocket-upgrade"),
