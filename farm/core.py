@@ -42,7 +42,7 @@ from farm.registrar.registrar import Registrar
 from farm.relays import Relays
 from farm.resolve.locate import Locator
 from farm.security.credentials import Authenticator
-from farm.security.farm_keys import LONE_NAME, Schedule
+from farm.security.farm_keys import FIRST_VERSION, LONE_NAME, Schedule
 from farm.security.keys import read_nonce_keys
 from farm.security.limits import SourceLimits
 from farm.security.record import Credential
@@ -141,10 +141,11 @@ class Core:
     def _join_others(self, config: Config, member: Member | None) -> None:
         """Let messages for other nodes' flows and transactions go there, and theirs come here."""
         self.relays.owner_of = self.tokens.owner_of
+        self.relays.is_of_this_boot = self.tokens.is_of_this_boot
         if member is None:
             return
         member.hearers.append(self.relays.member_changed)
-        self._below.transport.siblings = self.relays
+        self._below.transport.others = self.relays
         if config.sip.shared_address:
             self._below.transactions.elsewhere = self.relays
             self.relays.shares_address = True
@@ -188,8 +189,10 @@ class Core:
             self.spawn,
             path=path,
             alone=member is None,
+            may_make=lambda: member is None or member.node.ownership.lowest_version >= FIRST_VERSION,
         )
         self._metrics.sealing_key_age.child().set_function(keyring.sealing_age)
+        self._metrics.key_rotation.child().set_function(keyring.rotation_seconds)
         return keyring
 
     def _make_means(self, config: Config) -> Means:

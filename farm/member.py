@@ -17,7 +17,8 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from farm.config import Config, ConfigError, parse_host_port
+from farm.addresses import parse_host_port, write_listen
+from farm.config import Config, ConfigError
 from farm.deadlines import Deadlines
 from farm.logs import Rejections
 from farm.metrics import Metrics
@@ -30,7 +31,7 @@ from farm.overlay.settings import NodeSettings
 from farm.overlay.shared import SharedStore
 from farm.overlay.store import Full
 from farm.overlay.wire import EDGE, LEFT, STATE_NAMES, STORES, VERSION, Codec, Contact
-from farm.public import find_public, find_servers, write_listen
+from farm.public import find_public, find_servers
 from farm.records import Records
 from farm.security.config_record import OverlayConfig
 from farm.security.durable import write_file
@@ -234,9 +235,9 @@ class Member:
     def _check_certificate(self, _argument: object, now: float) -> None:
         """Take a renewed certificate although nobody sent SIGHUP. What is wrong with the files is said when somebody
         does: half of them may just have been copied."""
+        self._deadlines.add(now + _CHECK_SECONDS, self._check_certificate, 0.0)
         with suppress(ConfigError):
             self._read_again()
-        self._deadlines.add(now + _CHECK_SECONDS, self._check_certificate, 0.0)
 
     def _read_again(self) -> None:
         """Take what has changed on disk, the configuration of the overlay too. Raises ConfigError."""

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Final, Protocol
 
 from farm.frontend.flow_text import tag_of
@@ -47,6 +48,9 @@ REQUEST: Final = 4
 
 MOST_SENDERS: Final = 64  # nodes that hear of one connection's end
 MOST_GONE: Final = 10_000  # connections of others that are remembered to have ended
+MOST_RINGING: Final = 1_000  # INVITEs of others on one connection that keep it open while this node is drained
+# That an incarnation grows by at least: a start takes the milliseconds since 1970, a refutation one more.
+_RESTARTED: Final = 500
 _THERE: Final = frozenset((JOINING, ALIVE, SUSPECT))
 _SURE: Final = frozenset((JOINING, ALIVE))
 _TRANSPORTS: Final = frozenset(("UDP", "TCP", "TLS", "WS", "WSS"))
@@ -158,6 +162,7 @@ class Relays:
     ) -> None:
         self.shares_address = False  # with the other nodes: `[sip] shared_address`
         self.owner_of: Callable[[str], int | None] = _find_nobody  # the tag in a branch: `frontend.token.Tokens`
+        self.is_of_this_boot: Callable[[str], bool] = _is_always  # whether this process made one with our own tag
         self._own = own
         self._own_tag = tag_of(own)
         self._transport = transport
@@ -167,8 +172,10 @@ class Relays:
         self._rendezvous = Rendezvous(secret)
         self._by_tag: dict[int, Contact] = {}
         self._changed = True  # the members have, since what follows from them was last found out
+        self._incarnations: dict[bytes, int] = {}  # the latest of each node
         self._names: dict[str, str] = {}  # of listeners, by transport
         self._senders: dict[str, dict[bytes, None]] = {}  # who sent over a connection, by its short name
+        self._ringing: dict[str, dict[bytes, bytes]] = {}  # others' unanswered INVITEs: branch and node, by connection
         self._gone: dict[FlowName, None] = {}  # connections of others that have ended, the latest; none comes again
         child = metrics.relayed_messages.child
         self._sent, self._delivered = child("sent"), child("delivered")
@@ -259,14 +266,22 @@ class Relays:
         if not data.startswith(b"SIP/2.0 "):
             return False
         match = _BRANCH.search(data, 0, _HEAD_BYTES)
-        return match is not None and self._pass_on(match[1].decode("latin-1"), source, data)
+        if match is None:
+            return False
+        ringing = self._ringing.get(source.local) if self._ringing else None
+        if ringing is not None and data[8:9] >= b"2":
+            ringing.pop(match[1], None)
+        return self._pass_on(match[1].decode("latin-1"), source, data)
 
     def take_stray(self, response: Response, branch: str, flow: Flow) -> Whose:
         """Whose a response is that no transaction here takes; another node's has gone there. What came by a relay
-        stays: two nodes that are not of one mind must not pass it to each other."""
+        stays: two nodes that are not of one mind must not pass it to each other. What this node sent before it was
+        started again is nobody's."""
         tag = self.owner_of(branch)
-        if tag is None or tag == self._own_tag:
+        if tag is None:
             return Whose.OURS
+        if tag == self._own_tag:
+            return Whose.OURS if self.is_of_this_boot(branch) else Whose.NOBODYS
         if not isinstance(flow, RelayFlow) and self._pass_on(branch, response.source, response.write()):
             return Whose.ANOTHERS
         return Whose.NOBODYS
@@ -375,9 +390,25 @@ class Relays:
                 self._delivered.inc()
                 if flow.breaks:
                     self._note_sender(named, node)
+                    if relay.data.startswith(b"INVITE "):
+                        self._note_ringing(flow.hop.local, relay.data, node)
                 return
         self._no_flow.inc()
         self.send(node, FAILED, relay.head, b"")
+
+    def _note_ringing(self, connection: str, invite: bytes, node: bytes) -> None:
+        match = _BRANCH.search(invite, 0, _HEAD_BYTES)
+        ringing = self._ringing.setdefault(connection, {})
+        if match is not None and len(ringing) < MOST_RINGING:
+            ringing[match[1]] = node
+
+    def busy_connections(self) -> set[str]:
+        """The names of our connections on which another node, that lives, waits for the answer to an INVITE."""
+        return {
+            connection
+            for connection, ringing in self._ringing.items()
+            if any(self._find_member(stamp_node_of(node)) is not None for node in ringing.values())
+        }
 
     def _note_sender(self, connection: str, node: bytes) -> None:
         senders = self._senders.setdefault(connection, {})
@@ -393,18 +424,25 @@ class Relays:
         if not self._senders:
             return
         short = hop.short
+        self._ringing.pop(hop.local, None)
         for node in self._senders.pop(short.local, ()):
             self.send(node, FAILED, write_hop(short), b"")
 
     def member_changed(self, contact: Contact, now: float) -> None:
-        """Another node's state, address or roles."""
+        """Another node's state, address or roles. One that was started again before anybody took it for dead has lost
+        its connections all the same."""
         self._changed = True
+        known = self._incarnations.get(contact.node, contact.incarnation)
+        self._incarnations[contact.node] = contact.incarnation
         if not self._is_there(contact):
             self._fail_flows(stamp_node_of(contact.node), now)
+        elif contact.incarnation - known >= _RESTARTED:
+            self._fail_flows(stamp_node_of(contact.node), now, connections=True)
 
-    def _fail_flows(self, node: int, now: float) -> None:
+    def _fail_flows(self, node: int, now: float, *, connections: bool = False) -> None:
+        """All flows of a node have ended, or its `connections` alone: a NAT knows nothing of a restart."""
         for flow in self._find_waited_on(node):
-            if self.find_heir(flow.hop) is None:
+            if flow.reliable if connections else self.find_heir(flow.hop) is None:
                 self._transactions.receive_flow_failure(flow, now, for_good=True)
 
     def _find_waited_on(self, node: int) -> list[RelayFlow]:
@@ -416,7 +454,7 @@ class Relays:
         self._changed = False
         if self._members is None:
             return
-        others = self._members.others()
+        others = sorted(self._members.others(), key=self._is_there)  # of two with one tag the one that is there
         self._by_tag = {tag_of(stamp_node_of(contact.node)): contact for contact in others}
         meeting = [
             contact.node
@@ -433,11 +471,21 @@ def write_hop(hop: Hop) -> bytes:
 
 def read_hop(head: bytes) -> Hop:
     """The hop in the head of a relay. Raises ValueError."""
-    transport, host, port, local = head.decode().split(" ", 3)
-    if transport not in _TRANSPORTS:
-        raise ValueError("no transport")
-    return Hop(transport, host, int(port), local)
+    transport, host, port_text, local = head.decode().split(" ", 3)
+    port = int(port_text)
+    if transport not in _TRANSPORTS or not 0 <= port <= 65_535:
+        raise ValueError("no hop")
+    if host:  # a name would be looked up by whoever sends there, and all others would wait for that
+        try:
+            inet_pton(AF_INET6 if ":" in host else AF_INET, host.partition("%")[0])
+        except OSError:
+            raise ValueError("no address") from None
+    return Hop(transport, host, port, local)
 
 
 def _find_nobody(_branch: str) -> int | None:
     return None
+
+
+def _is_always(_branch: str) -> bool:
+    return True

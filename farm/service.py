@@ -261,7 +261,11 @@ class Node(Service):
     def _shed(self) -> None:
         """Close the phones' connections one by one; they register with other nodes."""
         seconds = self.config.limits.drain_close_seconds
-        self.transport.shedding.start(seconds, self.transactions.busy_connections, self._clock())
+        self.transport.shedding.start(seconds, self._find_busy, self._clock())
+
+    def _find_busy(self) -> set[str]:
+        """The connections that this node's transactions or another node's wait on."""
+        return self.transactions.busy_connections() | self.core.relays.busy_connections()
 
     def reload(self, config: Config) -> list[str]:
         """Take from a new configuration what a running node can take (`changes.py`); answers the keys that want a
@@ -292,10 +296,10 @@ class Node(Service):
     def _renew_certificates(self, _argument: object, now: float) -> None:
         """Take renewed certificates although nobody sent SIGHUP. What is wrong with the files is said when somebody
         does: half of them may just have been copied."""
+        self.pump.deadlines.add(now + _RENEWAL_SECONDS, self._renew_certificates)
         with suppress(ConfigError):
             if self.certificates.reload(self._wall()):
                 _log.info("the certificates for TLS were renewed; connections made from now on use them")
-        self.pump.deadlines.add(now + _RENEWAL_SECONDS, self._renew_certificates)
 
     # What the reports ask
 

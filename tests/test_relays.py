@@ -14,6 +14,7 @@ from farm.proxy.stateless import Whose
 from farm.relays import (
     FAILED,
     MOST_GONE,
+    MOST_RINGING,
     MOST_SENDERS,
     REQUEST,
     RESPONSE,
@@ -116,8 +117,8 @@ class Farm:
 
     # The test's side
 
-    def change(self, state: int = ALIVE, version: int = 2, roles: int = STORES | EDGE) -> None:
-        contact = Contact(OTHER_ID, "10.0.0.2", 7400, state=state, roles=roles, version=version)
+    def change(self, state: int = ALIVE, version: int = 2, roles: int = STORES | EDGE, *, incarnation: int = 0) -> None:
+        contact = Contact(OTHER_ID, "10.0.0.2", 7400, incarnation, state, roles=roles, version=version)
         self.contacts[OTHER_ID] = contact
         self.relays.member_changed(contact, 7.0)
 
@@ -235,6 +236,13 @@ def test_a_node_is_found_by_its_tag(farm: Farm) -> None:
     assert farm.relays.find_node(tag_of(OTHER)) is None
 
 
+def test_of_two_nodes_with_one_tag_the_one_that_is_there_is_meant(farm: Farm) -> None:
+    twin = Contact(OTHER_ID[:4] + bytes(28), "10.0.0.9", 7400, state=DEAD, roles=STORES | EDGE, version=2)
+    farm.contacts[twin.node] = twin
+    assert tag_of(stamp_node_of(twin.node)) == tag_of(OTHER)
+    assert farm.relays.find_node(tag_of(OTHER)) == OTHER
+
+
 def test_a_lone_node_has_its_own_flows_alone(farm: Farm) -> None:
     relays = Relays(OWN, cast("Any", farm), cast("Any", farm), None, farm.metrics, lambda: 7.0)
     assert relays.find_flow(FlowName(OWN, PHONE)) is farm.flow_to(PHONE)
@@ -282,6 +290,50 @@ def test_when_a_connection_ends_those_hear_of_it_who_sent_over_it(farm: Farm) ->
     assert len(farm.relayed) == 2
 
 
+def ring(farm: Farm, branch: str = "z9hG4bKring", hop: Hop = PHONE, method: str = "INVITE") -> None:
+    """Another node has something sent to a phone of ours."""
+    via = f"SIP/2.0/TCP sip.example.com;branch={branch}"
+    farm.hear(SEND, write_hop(hop), make_request(method, via=via).write())
+
+
+def respond(farm: Farm, status: int, branch: str = "z9hG4bKring") -> None:
+    """The phone answers."""
+    data = f"SIP/2.0 {status} So\r\nVia: SIP/2.0/TCP sip.example.com;branch={branch}\r\n\r\n".encode()
+    farm.relays.take_response(data, PHONE, 8.0)
+
+
+def test_a_phone_that_rings_for_another_node_is_waited_for_until_it_answers(farm: Farm) -> None:
+    assert farm.relays.busy_connections() == set()
+    ring(farm)
+    ring(farm, "z9hG4bKsecond")
+    assert farm.relays.busy_connections() == {PHONE.local}
+    respond(farm, 180)
+    respond(farm, 486)
+    respond(farm, 200, "z9hG4bKnobodys")
+    assert farm.relays.busy_connections() == {PHONE.local}
+    respond(farm, 200, "z9hG4bKsecond")
+    assert farm.relays.busy_connections() == set()
+    ring(farm)
+    farm.relays.receive_connection_end(PHONE, 9.0)
+    assert farm.relays.busy_connections() == set()
+
+
+def test_nobody_is_waited_for_in_vain(farm: Farm) -> None:
+    """Not for what rings no phone, nor over a NAT's pinhole, which nobody closes, nor for a node that has died."""
+    ring(farm, method="BYE")
+    ring(farm, hop=NAT)
+    assert farm.relays.busy_connections() == set()
+    ring(farm)
+    farm.change(DEAD)
+    assert farm.relays.busy_connections() == set()
+
+
+def test_so_many_calls_of_one_connection_are_waited_for(farm: Farm) -> None:
+    for number in range(MOST_RINGING + 1):
+        ring(farm, f"z9hG4bK{number}")
+    assert len(farm.relays._ringing[PHONE.local]) == MOST_RINGING
+
+
 def test_so_many_nodes_are_remembered_of_one_connection_the_latest(farm: Farm) -> None:
     message = make_request().write()
     for number in range(MOST_SENDERS + 1):
@@ -312,6 +364,20 @@ def test_when_a_node_dies_all_who_wait_on_its_flows_hear_so(farm: Farm) -> None:
     farm.change(DEAD)
     assert farm.died == [phone, nat]
     assert farm.failed == []
+
+
+def test_a_node_that_was_started_again_in_time_has_lost_its_connections(farm: Farm) -> None:
+    """A NAT lets it through as before. Who refutes that it is dead has been there all the time."""
+    phone, nat, third = farm.find(PHONE), farm.find(NAT), farm.find(PHONE, THIRD)
+    farm.waiting = [phone, nat, third, farm.flow_to(PHONE)]
+    farm.change(incarnation=1_800_000_000_000)
+    farm.change(SUSPECT, incarnation=1_800_000_000_000)
+    farm.change(incarnation=1_800_000_000_001)
+    assert farm.died == []
+    farm.change(JOINING, incarnation=1_800_000_004_000)
+    assert farm.died == [phone]
+    farm.change(incarnation=1_800_000_004_000)
+    assert (farm.died, farm.failed) == ([phone], [])
 
 
 def test_a_node_that_left_takes_its_flows_with_it_when_its_link_closes(farm: Farm) -> None:
@@ -397,6 +463,14 @@ def test_a_dead_node_s_response_is_read_here(farm: Farm) -> None:
     assert not farm.relays.take_response(make_answer(tag_of(OTHER)).write(), SOURCE, 7.0)
     answer = make_answer(tag_of(OTHER))
     assert farm.relays.take_stray(answer, f"z9hG4bKfarm.{tag_of(OTHER)}", farm.flow_to(SOURCE)) is Whose.NOBODYS
+
+
+def test_a_response_to_what_this_node_sent_before_it_was_started_again_is_nobody_s(farm: Farm) -> None:
+    branch = f"z9hG4bKfarm.{tag_of(OWN)}"
+    answer = make_answer(tag_of(OWN))
+    assert farm.relays.take_stray(answer, branch, farm.flow_to(SOURCE)) is Whose.OURS
+    farm.relays.is_of_this_boot = lambda asked: asked != branch
+    assert farm.relays.take_stray(answer, branch, farm.find()) is Whose.NOBODYS
 
 
 def test_a_response_that_only_the_parser_could_read_still_goes_to_its_node(farm: Farm) -> None:
@@ -487,6 +561,8 @@ def test_when_that_node_is_gone_the_answer_leaves_by_our_own_socket_of_that_addr
         (SEND, b"TCP"),
         (SEND, b"SCTP 192.0.2.1 5060 "),
         (SEND, b"TCP 192.0.2.1 port #1"),
+        (SEND, b"UDP 192.0.2.1 65536 "),
+        (RESPONSE, b"UDP sip.example.com 5060 "),
         (SEND, b"TCP 192.0.2.1 5060 \xff"),
         (REQUEST, write_hop(SOURCE)),
         (REQUEST, write_hop(SOURCE) + b"\n" + write_hop(PHONE)),
@@ -499,7 +575,7 @@ def test_what_makes_no_sense_is_counted_and_left(farm: Farm, purpose: int, head:
     assert (farm.relayed, farm.received, farm.failed) == ([], [], [])
 
 
-@pytest.mark.parametrize("hop", [PHONE, SHORT, NAT, SOURCE, Hop("WSS", "2001:db8::1", 443, "wss:[::]:443#1f")])
+@pytest.mark.parametrize("hop", [PHONE, SHORT, NAT, SOURCE, Hop("WSS", "fe80::1%eth0", 443, "wss:[::]:443#1f")])
 def test_a_hop_is_read_as_it_was_written(hop: Hop) -> None:
     assert read_hop(write_hop(hop)) == hop
 

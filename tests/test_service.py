@@ -113,6 +113,7 @@ def test_nodes_with_one_nonce_key_file_take_each_other_s_nonces(tmp_path: Path) 
     farm = Farm(tmp_path)
     nodes = [farm.add_node("a", NODE, auth=auth), farm.add_node("b", "192.0.2.2", auth=auth)]
     alice = farm.add_party("alice")
+    farm.run(1.0)  # what was made in the second in which a process began may have been used before that
     sent = alice.request("REGISTER", "sip:example.com", to=f"<{alice.aor}>")
     challenge = alice.expect(401)
     alice.target = ("192.0.2.2", 5060)

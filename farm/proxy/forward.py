@@ -20,9 +20,9 @@ which RFC 3261 deprecates and all phones understand.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
 from farm.proxy.admission import MEMBERS, Caller
@@ -206,27 +206,28 @@ class Forwarder:
         before = 0
         for text, onward in pairwise(passed):
             before += self._tokens.is_branch(parse_via(text).branch, onward)
-        for index in chain(self._find_ours(values, by_name=True), self._find_ours(values, by_name=False)):
-            user = parse_address(values[index]).uri.user or ""
-            if self._tokens.open_route(user, response.call_id) is None:
-                continue
-            if before:
-                before -= 1
-                continue
-            secure = values[index].startswith("<sips:") and flow.transport in SECURE
-            value = _make_route_value(user, flow, self._listeners.sent_by(flow), secure)
-            if value != values[index]:
-                values[index] = value
-                _replace_values(response, "record-route", values)
+        ours = self._find_ours(values, response.call_id, by_name=True)
+        if len(ours) <= before:
+            ours = self._find_ours(values, response.call_id, by_name=False)
+        if len(ours) <= before:
             return
+        index, user = ours[before]
+        secure = values[index].startswith("<sips:") and flow.transport in SECURE
+        value = _make_route_value(user, flow, self._listeners.sent_by(flow), secure)
+        if value != values[index]:
+            values[index] = value
+            _replace_values(response, "record-route", values)
 
-    def _find_ours(self, values: list[str], *, by_name: bool) -> Iterator[int]:
-        """The places of Record-Routes that may be ours, the lowest first: those that bear a name of this node, or the
-        others, which may be those of a node that is gone."""
+    def _find_ours(self, values: list[str], call_id: str, *, by_name: bool) -> list[tuple[int, str]]:
+        """The places and tokens of our Record-Routes, the lowest first: of those that bear a name of this node, or of
+        all, since another node's are ours too."""
+        found: list[tuple[int, str]] = []
         for index in range(len(values) - 1, -1, -1):
             uri = parse_address(values[index]).uri
-            if uri.is_sip and uri.user and self._listeners.is_local(uri.host, uri.port) is by_name:
-                yield index
+            named = uri.is_sip and uri.user and (not by_name or self._listeners.is_local(uri.host, uri.port))
+            if named and self._tokens.open_route(uri.user or "", call_id) is not None:
+                found.append((index, uri.user or ""))
+        return found
 
 
 def _may_assert(passage: Passage) -> bool:

@@ -112,15 +112,16 @@ def read_route(request: Request, domains: Domains, tokens: Tokens, node: int) ->
     flow: FlowName | None = None
     while routes:
         first = parse_address(routes[0]).uri
-        opened = False
-        if first.user and token is None and flow is None:
+        opened: RouteToken | FlowName | None = None
+        if first.user and request.to_tag:
+            # A call that was diverted came by us twice, with nobody between: where it went in the end counts.
+            if token is None or domains.is_route_to_us(first):
+                opened = tokens.open_route(first.user, request.call_id)
+                token = opened or token
+        elif first.user and flow is None:
             # What opens a dialog is no part of one, whatever Route it brings.
-            if request.to_tag:
-                token = tokens.open_route(first.user, request.call_id)
-            else:
-                flow = tokens.open_flow(first.user)
-            opened = token is not None or flow is not None
-        if not opened and not domains.is_route_to_us(first):  # the address may be another node's, the token is ours
+            opened = flow = tokens.open_flow(first.user)
+        if opened is None and not domains.is_route_to_us(first):  # the address may be another node's, the token is ours
             break
         del routes[0]
         edited = True

@@ -1,7 +1,9 @@
 """What has no transaction: the ACK of a 2xx (RFC 3261 §16.11), and responses that match none (§16.7, §18.1.2).
 
 An ACK takes the same steps as a request, validation, route, admission, targets, and leaves over the first hop there
-is. Nobody can be told that it failed, so what may not go on is dropped and counted.
+is. Nobody can be told that it failed, so what may not go on is dropped and counted; and nobody hears when it is lost
+on the way to another node, so that one for the flow of a node that may be dead goes to wherever the phone is by now,
+too: an ACK that comes twice does no harm.
 
 A response that matches no transaction of this element goes to the next Via only if its branch carries our MAC over
 that Via, and only as the 2xx of an INVITE: others are of no use to a client that has given up (RFC 4320 §4.2). Where
@@ -122,8 +124,10 @@ class Stateless:
 
     def _forward(self, passage: Passage, target: Target, now: float) -> None:
         if target.flow is not None:
-            flow = find_way(self._means.flows, target.flow, secure=target.uri_text[:5].lower() == "sips:")
-            if flow is None or not self._send_over(passage, target, flow):
+            flows = self._means.flows
+            flow = find_way(flows, target.flow, secure=target.uri_text[:5].lower() == "sips:")
+            sent = flow is not None and self._send_over(passage, target, flow)
+            if not sent or (target.again is not None and flows.doubts(target.flow.node)):
                 self._look_again(passage, target, now)
             return
         where = target.next_hops[0][0] if target.next_hops else ""

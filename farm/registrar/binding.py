@@ -213,6 +213,7 @@ class RegistrationKind:
         "keep_ms",
         "name",
         "record_bytes",
+        "since",
     )
 
     def __init__(self, max_expires_seconds: int = 7200) -> None:
@@ -220,6 +221,7 @@ class RegistrationKind:
         self.name = KIND
         self.record_bytes = RECORD_BYTES
         self.everywhere = False
+        self.since = 1
         self.keep_ms = (max_expires_seconds + OUTLIVES_SECONDS) * 1000
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Record).decode

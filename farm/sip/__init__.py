@@ -1,4 +1,4 @@
-"""The language of SIP: bytes to values and back (RFC 3261 §7, §18.3, §19, §20, §25; RFC 3581, 4475, 5118).
+"""The language of SIP: bytes to values and back (RFC 3261 §7, §18.3, §19, §20, §25; RFC 3581, 4475, 5118, 5627 §3).
 
 No clock, no I/O, no policy: what a message means to a proxy or a registrar is theirs to say.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from farm.sip.grammar import ORDINARY_HOST, QUOTED, TOKEN, is_token, parse_params, unquote, write_params
+from farm.sip.grammar import ORDINARY_HOST, QUOTED, TOKEN, is_token, parse_params, unquote
 from farm.sip.status import SipError
 from farm.sip.uri import Uri, parse_uri
 
@@ -45,11 +45,6 @@ class Address:
     def tag(self) -> str:
         """The tag parameter, "" when there is none."""
         return self.params.get("tag") or ""
-
-
-def make_address(uri: Uri | str, params: dict[str, str | None] | None = None) -> str:
-    """An address of ours as text: the URI in <>, then its header parameters."""
-    return f"<{uri}>{write_params(params) if params else ''}"
 
 
 def _split(text: str) -> tuple[str, str, dict[str, str | None]]:

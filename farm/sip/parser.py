@@ -124,10 +124,9 @@ class Malformed(SipError):
     or it is an ACK or a response. It is good for `make_response` and nothing else.
     """
 
-    def __init__(self, error: SipError, request: Request | None, is_response: bool) -> None:
+    def __init__(self, error: SipError, request: Request | None) -> None:
         super().__init__(error.status, error.phrase, reason=error.reason, headers=error.headers)
         self.request = request
-        self.is_response = is_response
 
 
 def parse(data: bytes, limits: ParserLimits) -> Request | Response:
@@ -335,8 +334,8 @@ def make_malformed(error: SipError, data: bytes | bytearray, limits: ParserLimit
     lines = head.decode("utf-8", "surrogateescape").split("\n")
     start = lines[0].rstrip("\r")
     if start[:4].upper() == "SIP/":
-        return Malformed(error, None, True)
-    return Malformed(error, _find_answerable(start, lines[1:]), False)
+        return Malformed(error, None)
+    return Malformed(error, _find_answerable(start, lines[1:]))
 
 
 def _find_answerable(start: str, lines: list[str]) -> Request | None:

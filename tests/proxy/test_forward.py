@@ -249,6 +249,15 @@ def test_a_call_that_came_by_us_twice_is_shown_each_side_by_its_own_passage(elem
     assert last.all("record-route") == [upper, lower.replace(";transport=tcp", "")], "the first time"
 
 
+def test_a_call_that_came_by_another_node_first_is_shown_each_side_by_its_own_passage(element: Element) -> None:
+    out = element.flow_to(Hop("TCP", "192.0.2.201", 5060))
+    first = forward(element, make_request(), out=out)
+    upper, lower = record_routes(first)[0], record_routes(first)[0].replace("@192.0.2.1", "@192.0.2.77")
+    again = answer_with(upper, lower, via=first.all("via"))
+    element.forwarder.face_caller(again, element.alice)
+    assert again.all("record-route") == [upper.replace(";transport=tcp", ""), lower]
+
+
 def test_a_value_of_a_node_that_is_gone_is_known_by_its_token(element: Element) -> None:
     out = element.flow_to(Hop("TCP", "192.0.2.201", 5060))
     (ours,) = record_routes(forward(element, make_request(), out=out))

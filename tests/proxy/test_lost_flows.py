@@ -92,6 +92,23 @@ def test_an_ack_whose_way_is_cut_when_it_is_sent_finds_it_as_well(element: Eleme
     assert element.rejections.reasons == ["not-sent"]
 
 
+def test_an_ack_for_a_node_that_may_be_dead_goes_both_ways(element: Element) -> None:
+    """The relay may wait for a link that never comes, and no transaction would hear of it."""
+    element.doubted.add(OTHER_NODE)
+    speak(element, "ACK")
+    element.script.expect_wire(f"bob by TCP: ACK {REMOTE}")
+    element.script.expect_nothing()
+    element.bind(BOB, bound(AFTER, NODE))
+    speak(element, "ACK")
+    first, second = element.script.expect_wire(f"bob by TCP: ACK {REMOTE}", f"desk by TCP: ACK {REMOTE}")
+    assert [len(sent.all("via")) for sent in (first, second)] == [2, 2]
+    assert [sent.all("route") for sent in (first, second)] == [[], []]
+    element.doubted.clear()
+    speak(element, "ACK")
+    element.script.expect_wire(f"bob by TCP: ACK {REMOTE}")
+    element.script.expect_nothing()
+
+
 def test_a_phone_that_is_away_ends_the_request_with_480(element: Element) -> None:
     element.gone.append(FlowName(OTHER_NODE, BEFORE))
     speak(element, "BYE")

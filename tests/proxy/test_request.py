@@ -216,10 +216,22 @@ def test_a_flow_is_not_for_who_is_none_of_the_two(tokens: Tokens) -> None:
         assert (route.proven, route.flow) == (False, None)
 
 
-def test_of_two_tokens_on_our_routes_the_first_counts(tokens: Tokens) -> None:
-    other = tokens.make_route(CALL_ID, make_dialog_facts(), Leg(), Leg())
-    headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;transport=tcp;lr>, <sip:{other}@192.0.2.1;lr>"]
+def test_of_two_passages_of_ours_with_nobody_between_the_last_tells_the_flow(tokens: Tokens) -> None:
+    first = tokens.make_route(CALL_ID, make_dialog_facts(), Leg(), Leg())
+    headers = [f"Route: <sip:{first}@192.0.2.1;transport=tcp;lr>, <sip:{make_route(tokens)}@192.0.2.1;lr>"]
+    route = read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens)
+    assert (route.flow, route.routes) == (BOB_FLOW, [])
+
+
+def test_of_two_tokens_one_of_which_opens_to_nothing_the_other_counts(tokens: Tokens) -> None:
+    headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;lr>, <sip:{'A' * 60}@192.0.2.1;lr>"]
     assert read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens).flow == BOB_FLOW
+
+
+def test_a_second_token_elsewhere_is_the_next_proxy_s_to_open(tokens: Tokens) -> None:
+    onward = f"<sip:{make_route(tokens)}@192.0.2.77;lr>"
+    headers = [f"Route: <sip:{make_route(tokens)}@192.0.2.1;lr>, {onward}"]
+    assert read(make_request("BYE", to=IN_DIALOG, headers=headers), tokens).routes == [onward]
 
 
 @pytest.mark.parametrize("user", ["", "AAAAAAAAAAAA", "A" * 60, "bob"])

@@ -57,6 +57,37 @@ def test_a_phone_that_rings_keeps_its_connection_until_the_call_is_answered(farm
     node.running = False
 
 
+def test_a_phone_that_rings_for_another_node_s_caller_keeps_its_connection_too(farm: Farm) -> None:
+    """Otherwise it would ring on when that one gives up: the CANCEL has no way to it any more."""
+    first, _second = farm.add_nodes(2)
+    bob = farm.add_party("bob", transport="tcp", target="192.0.2.1")
+    bob.register()
+    alice = farm.add_party("alice", target="192.0.2.2")
+    for gives_up in (False, True):
+        sent = alice.ask("INVITE", bob.aor)
+        invite = bob.expect("INVITE")
+        bob.answer(invite, 180)
+        alice.expect(180)
+        if gives_up:
+            done = first.begin_stop()
+            farm.run(5)
+            assert closed(first) == 0
+            alice.cancel(sent)
+            alice.expect(200, method="CANCEL")
+            bob.answer(bob.expect("CANCEL"), 200)
+            bob.answer(invite, 487)
+            bob.expect("ACK")
+            alice.acknowledge(sent, alice.expect(487))
+        else:
+            bob.answer(invite, 486)
+            bob.expect("ACK")
+            alice.acknowledge(sent, alice.expect(486))
+    farm.run(3)
+    assert closed(first) == 1
+    assert done
+    first.running = False
+
+
 def test_who_is_told_to_hurry_waits_for_no_phone(farm: Farm) -> None:
     node = farm.add_node()
     add_phones(farm, PHONES)

@@ -6,12 +6,11 @@ the Server header by proxy and registrar. This is where all of them are seen to 
 
 from __future__ import annotations
 
-import re
 import struct
 
 import pytest
 
-from tests.support.faces import FARM_NAME, add_phone, exchange, face_options, set_up, turn_to, values_of
+from tests.support.faces import add_phone, check_outside, exchange, face_options, set_up, turn_to
 from tests.support.farms import SIP_PORTS, Farm, FarmNode
 from tests.support.leaks import Watch
 from tests.support.parties import Message, Party, Reply
@@ -68,21 +67,6 @@ class Crowd:
         assert not leaks, f"{len(leaks)} leaks:\n" + "\n\n".join(leaks[:3])
         for _, message in self.watch.messages():
             check_outside(message)
-
-
-def check_outside(message: Message) -> None:
-    """What holds for every message."""
-    vias = values_of(message, "via")
-    if message.method and message.method != "CANCEL":
-        assert re.fullmatch(rf"SIP/2\.0/\w+ {re.escape(FARM_NAME)}(:(5061|8080))?", vias[0].partition(";")[0]), (
-            message.text
-        )
-    assert sum(FARM_NAME in via for via in vias) == (1 if message.method else 0), message.text
-    assert sum(FARM_NAME in route for route in values_of(message, "record-route")) <= 1, message.text
-    for name in ("server", "warning", "error-info", "user-agent"):
-        assert not message.all(name), message.text
-    if message.status >= 300:
-        assert message.first("content-length") == "0", message.text
 
 
 def call_refused(caller: Party, uri: str, **parts: object) -> int:

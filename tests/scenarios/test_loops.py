@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from twisted.names import dns
 
+from tests.support.faces import add_face, add_phone, address_of, turn_to
 from tests.support.farms import NODE, Farm
+from tests.support.parties import exchange, set_up_call
 
 HOME = {"example.com": [dns.Record_A(NODE)]}
 
@@ -59,6 +62,24 @@ def test_a_spiral_is_no_loop(farm: Farm) -> None:
     carol.answer(invite, 486)
     carol.expect("ACK")
     alice.acknowledge(sent, alice.expect(486))
+
+
+@pytest.mark.parametrize("how", ["nat", "tcp"])
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_diverted_call_goes_on_over_the_flow_of_the_phone_that_took_it(farm: Farm, nodes: int, how: str) -> None:
+    """Both of its Record-Routes are ours, and neither of its requests needs to come by us twice."""
+    farm.add_zone({"example.com": [dns.Record_A(address_of(nodes - 1))]})
+    add_face(farm, nodes, auth={"open": True})
+    alice, bob = farm.add_party("alice"), farm.add_party("bob")
+    carol = add_phone(farm, "carol", how, 0)
+    bob.register(contact="<sip:carol@example.com>")
+    carol.register()
+    ours, theirs = set_up_call(alice, carol, bob.aor)
+    for node in range(nodes):
+        turn_to(alice, node)
+        assert len(exchange(ours, theirs, "INVITE").all("via")) == 2
+        assert len(exchange(theirs, ours, "INVITE").all("via")) == 2
+    exchange(theirs, ours, "BYE")
 
 
 def test_a_request_out_of_hops_is_refused(farm: Farm) -> None:

@@ -135,6 +135,25 @@ def test_a_caller_whose_connection_was_to_the_node_that_died_is_found_again_by_i
     exchange(*((ours, theirs) if ends == "caller" else (theirs, ours)), "BYE")
 
 
+@pytest.mark.parametrize("how", FLOWS)
+@pytest.mark.parametrize("status", [200, 486])
+def test_a_call_whose_node_was_started_again_while_it_rings_ends_as_the_phone_says(
+    farm: Farm, how: str, status: int
+) -> None:
+    """Nobody has taken the node for dead, and it knows nothing of the call."""
+    nodes, alice, bob = add_parties(farm, how)
+    sent, invite = ring(alice, bob)
+    nodes[B].restart()
+    farm.wait_until_synchronised()
+    bob.answer(invite, status)
+    final = alice.expect(status, within=0.1)
+    if status == 200:
+        Dialog.of_caller(alice, final).acknowledge()
+    else:
+        alice.acknowledge(sent, final)
+    bob.expect("ACK")
+
+
 def test_a_call_whose_node_dies_while_it_rings_can_be_given_up(farm: Farm) -> None:
     """The CANCEL reaches a node that knows nothing of the call: it says so at once, and the callee is not called on."""
     nodes, alice, bob = add_parties(farm, "tcp")
@@ -202,6 +221,21 @@ def test_the_next_phone_is_rung_when_the_way_to_the_first_is_gone(farm: Farm, ho
     ours.acknowledge()
     desk.expect("ACK")
     exchange(theirs, ours, "BYE")
+
+
+def test_a_caller_hears_at_once_that_the_node_of_a_ringing_phone_was_started_again(farm: Farm) -> None:
+    """Before anybody took it for dead, but the phone's connection is gone."""
+    nodes = add_face(farm)
+    alice = add_phone(farm, "alice", "udp", B)
+    nat = farm.network.add_nat("198.51.100.77")
+    bob = farm.add_party("bob", transport="tcp", target="192.0.2.1", address="10.0.0.77", behind=nat)
+    bob.register()
+    sent, _invite = ring(alice, bob)
+    farm.run(5)
+    nodes[A].restart()
+    final = alice.expect(480, within=2)
+    assert not sees_dead(nodes[B], nodes[A])
+    alice.acknowledge(sent, final)
 
 
 @pytest.mark.parametrize("how", FLOWS)

@@ -137,6 +137,18 @@ def test_a_challenge_of_one_node_is_answered_at_another_and_once(farm: Farm, wai
         assert try_credentials(bob, node, challenge, count=2, call_id=f"anew{node}").status == 401
 
 
+def test_a_node_that_was_started_again_within_a_second_takes_no_replay(farm: Farm) -> None:
+    nodes = add_face(farm)
+    bob = add_phone(farm, "bob", "udp", 0)
+    bob.request("REGISTER", "sip:example.com", to=f"<{bob.aor}>")
+    challenge = bob.expect(401)
+    assert try_credentials(bob, 0, challenge, count=1, call_id="first").status == 200
+    nodes[0].restart()
+    farm.wait_until_synchronised()
+    for node in (0, 1, 2):
+        assert try_credentials(bob, node, challenge, count=1, call_id=f"again{node}").status == 401
+
+
 def test_a_nonce_of_a_node_that_died_is_no_replay_and_asks_no_human(farm: Farm) -> None:
     nodes = add_face(farm)
     bob = add_phone(farm, "bob", "udp", 0)

@@ -60,6 +60,21 @@ def test_a_caller_hears_at_once_that_the_connection_of_a_silent_phone_has_ended(
     alice.acknowledge(sent, final)
 
 
+@pytest.mark.parametrize("size", [65_000, 200_000])
+def test_what_is_longer_than_a_datagram_reaches_a_phone_of_another_node(farm: Farm, size: int) -> None:
+    add_face(farm, limits={"body_bytes": size})
+    alice = add_phone(farm, "alice", "tcp", 1)
+    nat = farm.network.add_nat("198.51.100.77")
+    bob = farm.add_party("bob", transport="tcp", target="192.0.2.1", address="10.0.0.77", behind=nat)
+    bob.register()
+    headers = [f"Subject: {'long' * 500}"]
+    alice.ask("MESSAGE", bob.aor, body="x" * size, headers=headers)
+    message = bob.expect("MESSAGE")
+    assert len(message.body) == size
+    bob.answer(message, 200, body="y" * size, headers=headers)
+    assert len(alice.expect(200).body) == size
+
+
 def test_a_connection_that_ended_before_is_found_out_by_the_first_call(farm: Farm) -> None:
     """Its registration stays until it expires."""
     nodes, alice, bob = add_parties(farm, "tcp behind a NAT")
