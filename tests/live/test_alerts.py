@@ -22,7 +22,7 @@ def promtool(*arguments: str) -> str:
 
 
 def test_the_rules_and_the_configuration_that_names_them_are_right() -> None:
-    assert "9 rules found" in promtool("check", "rules", str(RULES))
+    assert "14 rules found" in promtool("check", "rules", str(RULES))
     assert "SUCCESS: 1 rule files found" in promtool("check", "config", str(ROOT / "deploy" / "prometheus.yml"))
 
 

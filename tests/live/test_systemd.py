@@ -45,6 +45,15 @@ def test_the_unit_reloads_by_the_signal_that_the_node_takes_and_starts_it_again_
     assert "Restart=always" in lines
 
 
+def test_the_unit_lets_the_node_have_ports_53_and_443_and_nothing_else_of_root() -> None:
+    """A user namespace of its own would take the meaning from the capability: the ports belong to the machine's."""
+    lines = UNIT.read_text().splitlines()
+    assert "CapabilityBoundingSet=CAP_NET_BIND_SERVICE" in lines
+    assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in lines
+    assert "DynamicUser=yes" in lines
+    assert not [line for line in lines if line.startswith("PrivateUsers=")]
+
+
 def test_the_unit_is_valid_and_sandboxed(tmp_path: Path) -> None:
     need("systemd-analyze")
     unit = tmp_path / UNIT.name

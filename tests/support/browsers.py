@@ -31,6 +31,9 @@ from tests.support.processes import Program, ProgramFailed, wait_until
 from tests.support.tools import give_up, need
 
 PAGES: Final = Path(__file__).parent.parent / "live" / "browser"
+# npm waits for more than a minute, by its own settings, before it says that there is no network
+_NPM: Final = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retry-mintimeout=1000",
+               "--fetch-retry-maxtimeout=5000", "--fetch-timeout=30000")  # fmt: skip
 _LIBRARY: Final = PAGES / "node_modules" / "sip.js" / "package.json"
 
 
@@ -42,10 +45,18 @@ def install_library() -> None:
         if _LIBRARY.exists() and json.loads(_LIBRARY.read_text())["version"] == wanted:
             return
         need("npm")
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=PAGES, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:
-        give_up(f"{' '.join(command)} answered {done.returncode}: {done.stderr[-1000:]}")
+        problem = _run_npm()
+    if problem:
+        give_up(f"SIP.js cannot be had ({' '.join(_NPM)} in tests/live/browser): {problem}")
+
+
+def _run_npm() -> str:
+    """What is wrong, in npm's words; "" when it has done it."""
+    try:
+        done = subprocess.run(_NPM, cwd=PAGES, capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        return "npm has not ended within two minutes"
+    return done.stderr[:1000] or f"npm answered {done.returncode}" if done.returncode else ""
 
 
 def fingerprint_of(certificate: Path) -> str:

@@ -6,6 +6,7 @@ sends its next datagram there, one on a stream opens another connection and keep
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tests.support.agents import Received
 from tests.support.farms import SIP_PORTS, Farm, FarmNode
 from tests.support.parties import Dialog, Message, Party
 
@@ -75,12 +77,12 @@ def turn_to(party: Party, node: int) -> None:
         party.leave_connection()
 
 
-def values_of(message: Message, name: str) -> list[str]:
+def values_of(message: Received, name: str) -> list[str]:
     """The values of a header, those of one line too."""
     return [value.strip() for line in message.all(name) for value in line.split(",")]
 
 
-def check_request(request: Message, *, recorded: bool = True, hops: int = 1) -> None:
+def check_request(request: Received, *, recorded: bool = True, hops: int = 1) -> None:
     """A request that came through the farm bears one Via of ours above that of its sender, and in a dialog's first
     request one Record-Route of ours. `hops` is how many Vias it had when it came to us."""
     vias = values_of(request, "via")
@@ -92,13 +94,27 @@ def check_request(request: Message, *, recorded: bool = True, hops: int = 1) -> 
     assert not request.all("route"), request.text
 
 
-def check_response(response: Message, *, recorded: bool = True) -> None:
+def check_response(response: Received, *, recorded: bool = True) -> None:
     """A response that came through the farm has the Vias of its request alone, and one Record-Route of ours."""
     vias = values_of(response, "via")
     assert len(vias) == 1, response.text
     assert FARM_NAME not in vias[0], response.text
     routes = values_of(response, "record-route")
     assert [FARM_NAME in route for route in routes] == ([True] if recorded else []), response.text
+
+
+def check_outside(message: Received) -> None:
+    """What holds for every message that leaves the farm, whoever gets it."""
+    vias = values_of(message, "via")
+    if message.method and message.method != "CANCEL":
+        sent_by = vias[0].partition(";")[0]
+        assert re.fullmatch(rf"SIP/2\.0/\w+ {re.escape(FARM_NAME)}(:(5061|8080|8443))?", sent_by), message.text
+    assert sum(FARM_NAME in via for via in vias) == (1 if message.method else 0), message.text
+    assert sum(FARM_NAME in route for route in values_of(message, "record-route")) <= 1, message.text
+    for name in ("server", "warning", "error-info", "user-agent"):
+        assert not message.all(name), message.text
+    if message.status >= 300:
+        assert message.first("content-length") == "0", message.text
 
 
 def set_up(caller: Party, callee: Party, uri: str = "") -> tuple[Dialog, Dialog]:

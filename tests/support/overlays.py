@@ -31,7 +31,7 @@ from farm.overlay.quorum import Outcome
 from farm.overlay.scribe import restore
 from farm.overlay.seeds import Seeds
 from farm.overlay.settings import NodeSettings
-from farm.overlay.store import Store
+from farm.overlay.store import Kind, Store
 from farm.overlay.wire import ALIVE, EDGE, STORES, VERSION, Contact
 from farm.registrar.binding import KIND, RegistrationKind
 from tests.support.fabric import Fabric, Path
@@ -70,6 +70,7 @@ class Station:
         self.node_id = node_id
         self.zone = zone
         self.kind = RegistrationKind(overlay.most_expires)
+        self.kinds: list[Kind] = [self.kind]
         self.gone = False  # it has left for good
         self.joined_at: float | None = None
 
@@ -89,7 +90,7 @@ class Station:
         now, wall = process.clock(), process.wall()
         self.metrics = Metrics()
         self.stamps = HybridClock(int.from_bytes(self.node_id[:8], "big") >> 1)
-        self.store = Store((self.kind,))
+        self.store = Store(self.kinds)
         restore(machine.disk.replay(), self.store, self.stamps, now, wall)
         machine.disk.incarnation = max(machine.disk.incarnation + 1, int(wall * 1000))
         own = Contact(

@@ -33,6 +33,7 @@ class SetKind:
     name = "registration"
     record_bytes = 8
     everywhere = False
+    since = 1
 
     def __init__(self) -> None:
         self.shifts: list[float] = []

@@ -16,7 +16,7 @@ from farm.overlay.ids import PARTITIONS, partition_of
 from farm.overlay.owners import Place, Placement
 from farm.overlay.store import Row, Store
 from farm.overlay.upkeep import Upkeep
-from farm.overlay.wire import Answer, Codec, Request
+from farm.overlay.wire import VERSION, Answer, Codec, Request
 from farm.registrar.binding import KIND, RegistrationKind, join
 from farm.registrar.record import EMPTY, Contact, Entry, Record, Register
 from farm.security.credentials import CredentialKind
@@ -75,6 +75,7 @@ class Node:
             random.Random(node),
             self.metrics,
             self,
+            lambda _node: VERSION,
         )
 
     @property

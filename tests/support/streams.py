@@ -249,8 +249,9 @@ class StreamEnd:
         if producer is not None:
             producer.stopProducing()
         failure = Failure(why)
-        if self.protocol is not None:
-            self.protocol.connectionLost(failure)
+        protocol, self.protocol = self.protocol, None  # as Twisted's transports let go of it
+        if protocol is not None:
+            protocol.connectionLost(failure)
         if self.on_lost is not None:
             self.on_lost(failure)
 
