@@ -31,9 +31,11 @@ does. Secrets are never settings: they are named by file. A documented example i
 [deploy/node.toml](../deploy/node.toml).
 
 SIGHUP (`systemctl reload sipfarm`) reads all of this again while the node runs. These changes hold at once: `[limits]`
-but for `receive_buffer_bytes`, `[keys]`, `[log]`, `[tls]` but for `trusted_domains`, `[[routes]]`, `[[gateways]]`, of `[auth]` `algorithms` and `allow_without_qop`,
-and of `[overlay]` `seeds`. The log names the changed keys that want a restart. After a mistake, which is one line of
-the log, what was in force stays. The log file is opened anew in any case: logrotate moves it and sends the signal.
+but for `receive_buffer_bytes`, `[keys]`, `[log]`, `[tls]` but for `trusted_domains`, `[[routes]]`, `[[gateways]]`, of
+`[auth]` `algorithms` and `allow_without_qop`, of `[overlay]` `seeds`, and of `[dns]` `secondaries`,
+`responses_per_second`, `connections` and `idle_seconds`. The log names the changed keys that want a restart. After a
+mistake, which is one line of the log, what was in force stays. The log file is opened anew in any case: logrotate moves
+it and sends the signal.
 SIGTERM and SIGINT stop the node when the calls that are being set up have ended, after half a minute at most; a second
 one ends them at once.
 """

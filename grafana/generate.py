@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from farm.metrics import Metrics
+from grafana.front_end import FRONT_END
 from grafana.overlay_and_churn import OVERLAY_AND_CHURN
 from grafana.panels import Dashboard, Panel
 from grafana.sip_traffic import SIP_TRAFFIC
@@ -24,7 +25,11 @@ _METRIC: Final = re.compile(r"\b(?:sipfarm|process)_[a-z_]+")
 _SUFFIXES: Final = ("_bucket", "_sum", "_count")
 
 
-DASHBOARDS: Final = {"overlay-and-churn.json": OVERLAY_AND_CHURN, "sip-traffic.json": SIP_TRAFFIC}
+DASHBOARDS: Final = {
+    "front-end.json": FRONT_END,
+    "overlay-and-churn.json": OVERLAY_AND_CHURN,
+    "sip-traffic.json": SIP_TRAFFIC,
+}
 
 
 def make_dashboard(dashboard: Dashboard) -> str:

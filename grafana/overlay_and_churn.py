@@ -239,13 +239,6 @@ OVERLAY_AND_CHURN: Final = Dashboard(
                     (Query(rate("sipfarm_overlay_bytes_total", 'direction="out"', "class"), "{{class}}"),),
                 ),
                 Panel(
-                    "SIP relayed between nodes",
-                    "ops",
-                    "Messages for a flow or a transaction of another node. no-flow: the phone's connection had ended; "
-                    "no-link: the other node could not be reached.",
-                    (Query(rate("sipfarm_relayed_messages_total", by="result"), "{{result}}"),),
-                ),
-                Panel(
                     "Peers refused, the ten commonest reasons",
                     "ops",
                     "Connections and frames refused on the overlay's port; the log names the peer.",

@@ -174,13 +174,6 @@ SIP_TRAFFIC: Final = Dashboard(
                     (Query("sum by (transport) (sipfarm_flows{@})", "{{transport}}"),),
                 ),
                 Panel(
-                    "Certificates for TLS expire in",
-                    "s",
-                    "Time until the first certificate that a node shows to phones expires; 0 where it shows none.",
-                    (Query("min by (instance) (sipfarm_sip_certificate_expiry_seconds{@})", "{{instance}}"),),
-                    signed=True,
-                ),
-                Panel(
                     "DNS",
                     "s",
                     "Time of one question, and questions that failed.",
