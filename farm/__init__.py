@@ -3,31 +3,37 @@
 Each package's docstring names its files in reading order and the RFC sections they obey. Arrows point down only:
 
     console  tap
-     service  core  keyring  spending  reports  relays  rendezvous  member  edges  names  offline  records  pump
-                                                                           the root: they know everybody
+     service  core  keyring  spending  reports  relays (rendezvous)  edges (load)  member (public)  names  offline
+     records  pump                                                         the root: they know everybody
       admin  frontend  proxy  registrar  transport  resolve  overlay      siblings: never each other
        transaction  security
         sip
-         deadlines  draws  metrics  config  changes  lock  logs  open_files  systemd      leaves
+         deadlines  draws  metrics (series)  logs  config (settings, checks, sources, near_misses, addresses)
+         changes  lock  open_files  systemd                                leaves
 
 Read it as data travels:
 
 A. A datagram in, a datagram out (INVITE). `transport/udp`, `sip/parser`, `transport/layer` (limits, received and
    rport, its flow), `transaction/layer` and `key` (a retransmission ends here), `proxy/proxy`, `request` (may it go
-   on?), `admission` (who sent it?), `targets` (to whom? here `registrar/location`), `context` and `branch` (a branch a
+   on?), `admission` (who sent it?), `targets` (to whom? here `registrar/location`, among other nodes with
+   `overlay/shared`, `node`, `reads`), `reach` (over which flow, or to which host?), `context` and `branch` (a branch a
    target), `resolve/locate` (to which address?), `forward` (the copy that leaves, with `frontend/token`),
    `transaction/transaction`, `transport/layer`, `udp`. Back: the client transaction is matched, `context` picks the
-   best, and up again. Over the flow of another node: `relays`, `overlay/relaying`, `calls`, `link`; there `relays` and
-   `transport/layer`. A response that another node waits for goes the same way, unread, from `transport/layer`.
+   best, and up again.
+   To a phone whose flow another node has, over TLS say: `reach` finds it in `relays`, and the transaction sends over
+   it: `overlay/relaying`, `calls`, `link`; there `link`, `calls`, `node`, `relaying`, `relays`, `transport/layer`,
+   `connection`, `stream`, `tls`. The phone's answer goes from `transport/layer` there, unread, by `relays` the same way
+   back, and enters here by `transport/layer` as any other.
 B. REGISTER. As A to `proxy/proxy`, then `registrar/registrar` (with `security/credentials` and `sip/digest`),
    `registrar/binding` (the merge), `registrar/location`, `overlay/store`, `overlay/journal`, and the 200.
    Among other nodes the record goes to its owners instead: `overlay/shared`, `node`, `writes`, `calls`, `link`; there
    `link`, `calls`, `serving`, `store`; and back.
 C. A node joins or dies. `overlay/rpc` and `link`, `wire`, `membership` (with `probing`, `gossip`, `suspicion`), `node`,
-   which tells `ownership` (with `owners`) and `upkeep` (with `replication`, `comparison`, `handover`).
-D. Start and stop. `twisted/plugins/farm_plugin`, `tap` (with `systemd` and `open_files`), `config`, `service` (with
-   `lock` and `core`), `records`, `member`; stopping is the same list backwards. SIGHUP: `tap`, `config`, `changes`,
-   `service`.
+   which tells `ownership` (with `owners`) and `upkeep` (with `replication`, `comparison`, `handover`); `member`, which
+   tells `relays`: with a dead node its flows are gone, and who waits on them hears so.
+D. Start and stop. `twisted/plugins/farm_plugin`, `tap` (with `systemd` and `open_files`), `config` (with `checks`),
+   `service` (with `lock` and `core`), `records`, `member`; stopping is the same list backwards. SIGHUP: `tap`,
+   `config`, `changes`, `service`.
 E. A key is made. `keyring`, `security/farm_keys`, `overlay/shared`; told to `frontend/token` and `security/nonces`. A
    challenge that another node made is answered here: `security/credentials`, `spending`, `overlay/calls`; there
    `serving`, `security/nonces`.

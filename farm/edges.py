@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from farm.addresses import parse_listen
+from farm.addresses import is_address, parse_listen
 from farm.config import Config
 from farm.deadlines import Deadlines
 from farm.frontend.zone import Edge, Listener, ZoneSettings
 from farm.load import LOOK_SECONDS, Load
 from farm.member import Member
 from farm.overlay.wire import ALIVE, EDGE, LEFT, SUSPECT, Contact
-from farm.public import find_public, find_servers, is_address
+from farm.public import find_public, find_servers
 
 _MOST_PARSED: Final = 4096
 

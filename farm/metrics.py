@@ -77,8 +77,8 @@ REASONS: Final = (
     "bad-version", "bad-via", "banned", "body-too-large", "caller-unreachable", "cancelled", "contact-is-own-address",
     "contact-not-sip", "contact-too-long", "control-character", "cseq-mismatch", "cseq-out-of-order", "draining",
     "empty", "first-hop-lacks-outbound", "flow-gone", "foreign-address-of-record", "foreign-domain", "foreign-nonce",
-    "forgotten-nonce", "header-too-large", "internal-error", "interval-too-brief", "late-response", "loop",
-    "max-breadth", "missing-call-id", "missing-content-length", "missing-cseq", "missing-from", "missing-to",
+    "forgotten-nonce", "header-too-large", "internal-error", "interval-too-brief", "keepalive-rate", "late-response",
+    "loop", "max-breadth", "missing-call-id", "missing-content-length", "missing-cseq", "missing-from", "missing-to",
     "missing-via", "no-credentials", "no-first-message", "no-gateway", "no-transport", "no-user-in-uri", "no-via",
     "not-registered", "not-secure", "not-sent", "not-sip", "not-the-sender", "not-tls", "path-not-supported",
     "proxy-header", "proxy-header-slow", "proxy-not-trusted", "qop-not-offered", "relay-refused", "repeated-contact",
@@ -190,6 +190,9 @@ class Metrics:
         self.sip_banned = self._gauge("sip_banned", "Addresses banned now.")
         self.sealing_key_age = self._gauge(
             "sealing_key_age_seconds", "Age of the key that seals tokens; 0 while the farm's own key does."
+        )
+        self.key_rotation = self._gauge(
+            "key_rotation_seconds", "How often that key is to be made anew; 0 on a node that seals nothing."
         )
         self.gateway_up = self._gauge(
             "gateway_up", "1 while a configured target answers its OPTIONS probes.", ("target",), ()
@@ -408,7 +411,9 @@ class Metrics:
             make_combinations(("acknowledged", "unanswered")),
         )
         self.zone_serial = self._gauge("zone_serial", "Serial of the farm's zone: the second of its last change.")
-        self.zone_nodes = self._gauge("zone_nodes", "Nodes that the farm's zone sends strangers to.")
+        self.zone_nodes = self._gauge(
+            "zone_nodes", "Nodes that strangers may be sent to now; when there is none the zone keeps the last ones."
+        )
 
     def _declare_process(self) -> None:
         self.event_loop_lag = self._histogram(

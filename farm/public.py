@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
-from farm.addresses import Listen, parse_host_port, parse_listen
+from farm.addresses import Listen, is_address, parse_host_port, parse_listen
 from farm.config import Config
 
 MOST_LISTENERS: Final = 16
@@ -42,12 +42,6 @@ def find_servers(config: Config) -> tuple[str, ...]:
     return tuple(sorted(found))[:MOST_LISTENERS]
 
 
-def write_listen(listen: Listen) -> str:
-    """`udp:HOST:PORT`, as `parse_listen` reads it."""
-    host = f"[{listen.host}]" if ":" in listen.host else listen.host
-    return f"{listen.transport.lower()}:{host}:{listen.port}"
-
-
 def _find_addresses(config: Config) -> tuple[tuple[str, ...], int | None]:
     """What is said of this node's addresses, and the port where that is another too."""
     if config.dns.addresses:
@@ -56,12 +50,3 @@ def _find_addresses(config: Config) -> tuple[tuple[str, ...], int | None]:
         return (), None
     host, port = parse_host_port(config.sip.advertise)
     return ((host,), port) if is_address(host) else ((), None)
-
-
-def is_address(host: str) -> bool:
-    """Whether it is a numeric address of one machine."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return not address.is_unspecified and not address.is_multicast

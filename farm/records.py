@@ -5,7 +5,7 @@ journal (SQLite in a thread, or Redis), and both with the reactor. A journal tha
 reported and counted and stops nothing: the node goes on from memory and tries again; what is in a Redis that comes
 late is merged before anything is written. A file that is another's, or of a later version, is refused at start: what
 is wrong there is not the disk, and the node would serve without its users. A Redis of which that is true is found out
-later, and the node is not ready (`restoring`) until that ends, as it does within the lease when the other process is dead.
+later, and the node is not ready (`restoring`) until that ends: within the lease when the other process is dead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from farm.config import Config, ConfigError, parse_host_port
+from farm.addresses import parse_host_port
+from farm.config import Config, ConfigError
 from farm.metrics import Metrics
 from farm.overlay.clock import HybridClock
 from farm.overlay.journal import Journal, JournalError, Kept

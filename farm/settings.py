@@ -337,10 +337,10 @@ class DnsSettings(Section, frozen=True):
     version (NOTIFY). Nobody else may."""
     responses_per_second: SecondsOrOff = 100.0
     """Answers that one network (/24, /56) gets each second over UDP, where sources are forged; beyond, every second one
-    says "ask over TCP" and the others are left out. A busy resolver asks a few times in each `ttl_seconds`; 0 sets no
-    limit."""
+    says "ask over TCP" and the others are left out. Over TCP its questions wait. A busy resolver asks a few times in
+    each `ttl_seconds`; 0 sets no limit."""
     connections: Count = 200
-    """Open TCP connections, 20 of one address; further ones are closed at once."""
+    """Open TCP connections, 20 of one address (of IPv6: /64); further ones are closed at once."""
     idle_seconds: Seconds = 10.0
     """A connection without a question is closed after this (RFC 7766 §6.2.3 wants a few seconds)."""
 

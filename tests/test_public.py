@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from farm.addresses import write_listen
 from farm.config import Config
-from farm.public import MOST_LISTENERS, find_public, find_servers, is_address, write_listen
+from farm.public import MOST_LISTENERS, find_public, find_servers
 
 
 def make_config(*listen: str, advertise: str = "", **dns: Any) -> Config:
@@ -58,11 +59,3 @@ def test_a_name_server_is_reached_where_it_listens_or_where_the_operator_says() 
     assert find_servers(make_config(listen=listen)) == ("10.0.0.1", "2001:db8::1")
     assert find_servers(make_config(listen=listen, addresses=["192.0.2.9"])) == ("192.0.2.9", "2001:db8::1")
     assert find_servers(make_config()) == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "is_one"),
-    [("192.0.2.1", True), ("::1", True), ("0.0.0.0", False), ("::", False), ("224.0.0.1", False), ("a.example", False)],
-)
-def test_an_address_is_of_one_machine(text: str, is_one: bool) -> None:
-    assert is_address(text) is is_one

@@ -252,7 +252,9 @@ def _check(console: Console, options: argparse.Namespace) -> int:
     if roles is not None:
         config = apply_roles(config, roles)
     SipCertificates(config.tls, time.time())  # says what a start would say of the files
-    place = ", ".join((*config.sip.listen, *config.sip.proxy_listen)) or f"{config.overlay.listen} alone: its certificate lets it speak no SIP"
+    place = ", ".join((*config.sip.listen, *config.sip.proxy_listen))
+    if not place:
+        place = f"{config.overlay.listen} alone: its certificate lets it speak no SIP"
     console.show(
         {"ok": True, "config": msgspec.to_builtins(config)},
         [f"{path}: node {config.node.name}, {', '.join(config.sip.domains)} on {place}"],

@@ -231,7 +231,7 @@ class DemoNode:
             self._process.wait()
 
     def describe(self) -> dict[str, object]:
-        """Its entry in farm.json. The zone of the farm is not served yet: `dns_port` is for that."""
+        """Its entry in farm.json."""
         return {
             "name": self.name,
             "host": self.host,

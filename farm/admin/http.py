@@ -28,8 +28,9 @@ from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from farm.addresses import parse_host_port
 from farm.admin.control import Answer, Control, Node, OrderError
-from farm.config import Config, parse_host_port
+from farm.config import Config
 from farm.metrics import CONTENT_TYPE, Metrics
 
 IDLE_SECONDS: Final = 60

@@ -196,11 +196,11 @@ class Resolver:
         for _ in range(MAX_ALIASES):
             asked = Question(kind, name)
             message = await self._ask_servers(asked)
-            reading = read_answer(asked, _rows(message.answers))
+            reading = read_answer(asked, read_rows(message.answers))
             ttl = min(ttl, reading.ttl)
             if not reading.alias or message.rCode == dns.ENAME:
                 now = self._clock()
-                for other, more in read_additional(asked, reading.answer, _rows(message.additional)):
+                for other, more in read_additional(asked, reading.answer, read_rows(message.additional)):
                     if self._cache.find(other, now) is None:
                         self._cache.keep(other, more.answer, more.ttl, now)
                 if reading.answer.is_empty:
@@ -379,7 +379,7 @@ def _negative_ttl(message: dns.Message) -> float:
     return FAILURE_SECONDS
 
 
-def _rows(headers: Iterable[dns.RRHeader]) -> Iterator[Row]:
+def read_rows(headers: Iterable[dns.RRHeader]) -> Iterator[Row]:
     """The records that concern us, as values."""
     for count, header in enumerate(headers):
         if count >= _MAX_ROWS:
