@@ -26,7 +26,7 @@ from farm.sip.grammar import unquote
 from farm.sip.gruu import gr_of, instance_of
 from farm.sip.headers import STAR, contacts
 from farm.sip.hop import FlowName, Hop, Leg
-from farm.sip.message import Request
+from farm.sip.message import Message, Request, Response
 from farm.sip.nat import find_flow
 from farm.sip.status import SipError
 from farm.sip.uri import Uri
@@ -70,20 +70,21 @@ class RouteToken(Protocol):
 
 
 class Passport:
-    """What an opened token says of one request of its dialog, for when the flow to the other side is gone."""
+    """What an opened token says of one message of its dialog, a request or an answer that the side sends, for when the
+    flow to the other side is gone."""
 
-    __slots__ = ("_node", "_request", "_side", "_token")
+    __slots__ = ("_message", "_node", "_side", "_token")
 
-    def __init__(self, token: RouteToken, side: Side, request: Request, node: int) -> None:
+    def __init__(self, token: RouteToken, side: Side, message: Message, node: int) -> None:
         self._node = node
         self._token = token
         self._side = side
-        self._request = request
+        self._message = message
 
     @property
     def receiver(self) -> str:
-        """The To of the request: who is looked for, as the dialog knows him."""
-        return self._request.find("to") or ""
+        """The To of a request, the From of an answer: who is looked for, as the dialog knows him."""
+        return self._message.find("from" if isinstance(self._message, Response) else "to") or ""
 
     def is_phone(self, instance: str) -> bool:
         """Whether the other side is the phone of that instance-id (without <>)."""
@@ -96,8 +97,11 @@ class Passport:
 
     def may_listen(self, uri: Uri) -> bool:
         """Whether the other side may be reached at that URI without its flow: a name that the request may go to, or an
-        address that is both what its Contact said and where it came from, or was reached."""
-        if not may_go_to(self._token, self._side, self._request, uri, self._node):
+        address that is both what its Contact said and where it came from, or was reached. An answer bears no Contact
+        of who gets it, and has a Via instead."""
+        if not isinstance(self._message, Request):
+            return False
+        if not may_go_to(self._token, self._side, self._message, uri, self._node):
             return False
         host = host_of(uri)
         facts = _CALLEE_HOSTS if self._side is Side.CALLER else _CALLER_HOSTS
@@ -150,12 +154,13 @@ def is_first_hop(request: Request) -> bool:
     return len(vias) == 1 and "," not in vias[0]
 
 
-def find_side(token: RouteToken, request: Request) -> Side | None:
-    """Who sends it, None when From, To and the caller's tag are not those of the dialog, either way round."""
-    sender, receiver = request.find("from"), request.find("to")
-    if token.holds(_DIALOG, _identify(request.from_tag, sender, receiver)):
+def find_side(token: RouteToken, message: Message) -> Side | None:
+    """Who sends it, or sent what it answers; None when From, To and the caller's tag are not those of the dialog,
+    either way round."""
+    sender, receiver = message.find("from"), message.find("to")
+    if token.holds(_DIALOG, _identify(message.from_tag, sender, receiver)):
         return Side.CALLER
-    if token.holds(_DIALOG, _identify(request.to_tag, receiver, sender)):
+    if token.holds(_DIALOG, _identify(message.to_tag, receiver, sender)):
         return Side.CALLEE
     return None
 

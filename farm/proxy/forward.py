@@ -26,7 +26,16 @@ from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
 from farm.proxy.admission import MEMBERS, Caller
-from farm.proxy.dialog import first_contact, host_of, is_first_hop, make_caller, make_facts
+from farm.proxy.dialog import (
+    Passport,
+    Side,
+    find_side,
+    first_contact,
+    host_of,
+    is_first_hop,
+    make_caller,
+    make_facts,
+)
 from farm.proxy.reach import SECURE
 from farm.proxy.request import RouteInformation
 from farm.proxy.request import Tokens as RouteTokens
@@ -217,6 +226,24 @@ class Forwarder:
         if value != values[index]:
             values[index] = value
             _replace_values(response, "record-route", values)
+
+    def find_caller(self, response: Response) -> RouteInformation | None:
+        """The way to who sent the INVITE that an answer is for, our Via taken off, as our Record-Route remembers it:
+        the flow of a caller next to us. None where there is none, and the Via serves. Raises SipError for a
+        Record-Route that cannot be read."""
+        values = response.values("record-route")
+        if not values or len(response.values("via")) != 1:
+            return None
+        for index, user in self._find_ours(values, response.call_id, by_name=False):
+            token = self._tokens.open_route(user, response.call_id)
+            if token is None or token.caller is None or find_side(token, response) is not Side.CALLER:
+                continue
+            uri = parse_address(values[index]).uri  # says whether the call is to be secure, and nothing else
+            route = RouteInformation(uri, uri.text, [], False)
+            route.flow = token.caller
+            route.passport = Passport(token, Side.CALLEE, response, self._node)
+            return route
+        return None
 
     def _find_ours(self, values: list[str], call_id: str, *, by_name: bool) -> list[tuple[int, str]]:
         """The places and tokens of our Record-Routes, the lowest first: of those that bear a name of this node, or of

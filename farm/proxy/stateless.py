@@ -7,7 +7,9 @@ too: an ACK that comes twice does no harm.
 
 A response that matches no transaction of this element goes to the next Via only if its branch carries our MAC over
 that Via, and only as the 2xx of an INVITE: others are of no use to a client that has given up (RFC 4320 §4.2). Where
-the node that sent the INVITE is dead, its provisional and failing answers go on too: the caller still waits.
+the node that sent the INVITE is dead, its provisional and failing answers go on too: the caller still waits. A caller
+who has a flow may have lost it with the node. Our Record-Route in the answer remembers it, if From, To and tag are its
+dialog's, so that he is looked for as for a request of the callee's (`targets`); the Via is for who is not found so.
 
 Decided: RFC 6026 §7.3 would have such a 2xx dropped too. It goes on here, because a node that restarted, or another one
 that its peer reached instead, must not cut the answer to a call; the MAC keeps strangers from using us as a
@@ -21,6 +23,7 @@ phone would repeat its answer for 32 s. A CANCEL finds its INVITE no more and is
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from enum import Enum
 from typing import Protocol
 
@@ -29,7 +32,7 @@ from farm.proxy.context import Means
 from farm.proxy.domains import Domains
 from farm.proxy.forward import Passage, next_hop_of, size_of, strip_via
 from farm.proxy.reach import Target, TargetSet, find_way
-from farm.proxy.request import Tokens, check_loop, check_request, read_route
+from farm.proxy.request import RouteInformation, Tokens, check_loop, check_request, read_route
 from farm.proxy.targets import Targets
 from farm.sip.hop import Hop
 from farm.sip.message import Request, Response
@@ -72,6 +75,82 @@ class BranchProof(Tokens, Protocol):
         """Whether we made that branch, for a request whose top Via was `onward`."""
 
 
+class _Errand(Protocol):
+    """A message on its way to a target, and what is done when it gets to none."""
+
+    route: RouteInformation
+    caller: Caller
+
+    @property
+    def size(self) -> int:
+        """About how many bytes will be sent; 0 when that is not to change the transport (§18.1.1)."""
+
+    def send(self, target: Target, flow: Flow) -> bool:
+        """Send it to the target over that flow; whether it went."""
+
+    def fail(self, reason: str, now: float) -> None:
+        """There is no such target, or no way to it."""
+
+
+class _Ack:
+    """The ACK of a 2xx: nobody can be told."""
+
+    __slots__ = ("_max_breadth", "_means", "_passage", "caller", "route")
+
+    def __init__(self, means: Means, passage: Passage, max_breadth: int) -> None:
+        self._means = means
+        self._passage = passage
+        self._max_breadth = max_breadth
+        self.route = passage.route
+        self.caller = passage.caller
+
+    @property
+    def size(self) -> int:
+        return size_of(self._passage.request)
+
+    def send(self, target: Target, flow: Flow) -> bool:
+        forwarder = self._means.forwarder
+        copy, _branch = forwarder.make_copy(self._passage, target.uri_text, target.path, self._max_breadth, flow)
+        return flow.send(copy.write())
+
+    def fail(self, reason: str, now: float) -> None:
+        source = self._passage.request.source.host
+        self._means.rejections.note(reason, now, source=source, method="ACK")
+
+
+class _Answer:
+    """A response to a caller whose flow we remember; failing that, it goes where his Via says."""
+
+    __slots__ = ("_means", "_response", "_stateless", "_whose", "caller", "route")
+
+    def __init__(
+        self, stateless: Stateless, means: Means, response: Response, route: RouteInformation, whose: Whose
+    ) -> None:
+        self._stateless = stateless
+        self._means = means
+        self._response = response
+        self._whose = whose
+        self.route = route
+        self.caller = Caller.STRANGER
+
+    @property
+    def size(self) -> int:
+        return 0
+
+    def send(self, target: Target, flow: Flow) -> bool:
+        # A Path is for requests: a proxy that the caller went to since then has no Via on this.
+        return not target.path and send_answer(self._means, self._response, flow)
+
+    def fail(self, reason: str, now: float) -> None:
+        self._stateless.follow_via(self._response, self._whose, now)
+
+
+def send_answer(means: Means, response: Response, flow: Flow) -> bool:
+    """Send a response, our Via taken off, to the caller over that flow; whether it went."""
+    means.forwarder.face_caller(response, flow)
+    return flow.send(response.write())
+
+
 class Stateless:
     """Forwards without keeping anything."""
 
@@ -106,68 +185,72 @@ class Stateless:
             admitted = self._admission.admit(request, route, now)
             # An ACK is never challenged, so admission never has to wait for credentials.
             caller = admitted if isinstance(admitted, Caller) else Caller.STRANGER
-            targets = self._targets.find(route, caller, now)
-            passage = Passage(request, route, flow, loop_part, "", caller)
-            if isinstance(targets, list):
-                self._forward(passage, targets[0], now)
-            else:
-                self._means.spawn(self._forward_later(passage, targets))
+            ack = _Ack(self._means, Passage(request, route, flow, loop_part, "", caller), self._max_breadth)
         except SipError as error:
-            self._drop_ack(request, error.reason, now)
+            self._rejections.note(error.reason, now, source=request.source.host, method="ACK")
+            return
+        self._find(ack, now)
 
-    async def _forward_later(self, passage: Passage, targets: Awaitable[TargetSet]) -> None:
+    # Towards a target
+
+    def _find(self, errand: _Errand, now: float) -> None:
+        try:
+            targets = self._targets.find(errand.route, errand.caller, now)
+            if isinstance(targets, list):
+                self._forward(errand, targets[0], now)
+            else:
+                self._means.spawn(self._forward_later(errand, targets))
+        except SipError as error:
+            errand.fail(error.reason, now)
+
+    async def _forward_later(self, errand: _Errand, targets: Awaitable[TargetSet]) -> None:
         try:
             found = await targets
-            self._forward(passage, found[0], self._means.clock())
+            self._forward(errand, found[0], self._means.clock())
         except SipError as error:
-            self._drop_ack(passage.request, error.reason, self._means.clock())
+            errand.fail(error.reason, self._means.clock())
 
-    def _forward(self, passage: Passage, target: Target, now: float) -> None:
+    def _forward(self, errand: _Errand, target: Target, now: float) -> None:
         if target.flow is not None:
             flows = self._means.flows
             flow = find_way(flows, target.flow, secure=target.uri_text[:5].lower() == "sips:")
-            sent = flow is not None and self._send_over(passage, target, flow)
-            if not sent or (target.again is not None and flows.doubts(target.flow.node)):
-                self._look_again(passage, target, now)
+            sent = flow is not None and errand.send(target, flow)
+            doubtful = isinstance(errand, _Ack) and target.again is not None and flows.doubts(target.flow.node)
+            if not sent or doubtful:  # a callee repeats what gets lost
+                self._look_again(errand, target, now)
             return
         where = target.next_hops[0][0] if target.next_hops else ""
-        uri = parse_uri(where or next_hop_of(passage.route, target.uri_text, target.path))
-        found = self._means.next_hops.locate(uri, now, size_of(passage.request))
+        uri = parse_uri(where or next_hop_of(errand.route, target.uri_text, target.path))
+        found = self._means.next_hops.locate(uri, now, errand.size)
         if isinstance(found, list):
-            self._send(passage, target, found)
+            self._send(errand, target, found)
         else:
-            self._means.spawn(self._send_later(passage, target, found))
+            self._means.spawn(self._send_later(errand, target, found))
 
-    async def _send_later(self, passage: Passage, target: Target, found: Awaitable[list[Hop]]) -> None:
+    async def _send_later(self, errand: _Errand, target: Target, found: Awaitable[list[Hop]]) -> None:
         try:
             hops = await found
-            self._send(passage, target, hops)
+            self._send(errand, target, hops)
         except SipError as error:
-            self._drop_ack(passage.request, error.reason, self._means.clock())
+            errand.fail(error.reason, self._means.clock())
 
-    def _send(self, passage: Passage, target: Target, hops: list[Hop]) -> None:
+    def _send(self, errand: _Errand, target: Target, hops: list[Hop]) -> None:
         if not hops:
             raise SipError(503, reason="unresolvable")
-        if not self._send_over(passage, target, self._means.flows.flow_to(hops[0])):
+        if not errand.send(target, self._means.flows.flow_to(hops[0])):
             raise SipError(target.lost, reason="not-sent")
 
-    def _send_over(self, passage: Passage, target: Target, flow: Flow) -> bool:
-        forwarder = self._means.forwarder
-        copy, _branch = forwarder.make_copy(passage, target.uri_text, target.path, self._max_breadth, flow)
-        return flow.send(copy.write())
-
-    def _look_again(self, passage: Passage, target: Target, now: float) -> None:
+    def _look_again(self, errand: _Errand, target: Target, now: float) -> None:
         """The dialog's flow is gone, or the way to it is: the phone may be elsewhere by now."""
         if target.again is None:
             raise SipError(target.lost, reason="not-sent")
         found = target.again(now)
         if isinstance(found, list):
-            self._forward(passage, found[0], now)
+            self._forward(errand, found[0], now)
         else:
-            self._means.spawn(self._forward_later(passage, found))
+            self._means.spawn(self._forward_later(errand, found))
 
-    def _drop_ack(self, request: Request, reason: str, now: float) -> None:
-        self._rejections.note(reason, now, source=request.source.host, method="ACK")
+    # Answers
 
     def receive_response(self, response: Response, flow: Flow, now: float) -> None:
         """Forward a response that no transaction takes, or drop it."""
@@ -187,8 +270,18 @@ class Stateless:
             return
         if status >= 300:
             flow.send(make_orphan_ack(response, via).write())
+        route: RouteInformation | None = None
+        with suppress(SipError):
+            route = self._means.forwarder.find_caller(response)
+        if route is not None:
+            self._find(_Answer(self, self._means, response, route, whose), now)
+        else:
+            self.follow_via(response, whose, now)
+
+    def follow_via(self, response: Response, whose: Whose, now: float) -> None:
+        """Send a response to where its Via, ours taken off, says that it came from, or drop it."""
         try:
-            onward = parse_via(following)
+            onward = parse_via(response.find("via") or "")
             hop = hop_of_response(onward, whose)
             found = [hop] if hop is not None else self._means.next_hops.locate_response(onward, now)
         except SipError:
@@ -204,11 +297,8 @@ class Stateless:
         self._send_response(response, hops, self._means.clock())
 
     def _send_response(self, response: Response, hops: list[Hop], now: float) -> None:
-        if hops:
-            flow = self._means.flows.flow_to(hops[0])
-            self._means.forwarder.face_caller(response, flow)
-            if flow.send(response.write()):
-                return
+        if hops and send_answer(self._means, response, self._means.flows.flow_to(hops[0])):
+            return
         self._drop_response(response, "stray-response", now)
 
     def _drop_response(self, response: Response, reason: str, now: float) -> None:

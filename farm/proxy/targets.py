@@ -159,10 +159,14 @@ class Targets:
         self, bindings: Sequence[Contact], route: RouteInformation, gone: FlowName, passport: Passport
     ) -> TargetSet:
         """The phone of a dialog among the bindings of its user: the one of its instance-id, else the one with the
-        Contact that the dialog knows, else the only one there is."""
+        Contact that the dialog knows, else the only one there is; by any of its flows."""
         contacts = [contact for contact in bindings if passport.is_phone(instance_of(contact.instance))]
-        contacts = contacts or [contact for contact in bindings if _is_at(contact, route.uri)]
-        if not contacts and len(bindings) == 1 and not passport.knows_phone:
+        if not contacts:
+            named = {one.instance for one in bindings if one.instance and _is_at(one, route.uri)}
+            contacts = [one for one in bindings if one.instance in named or _is_at(one, route.uri)]
+        phones = {contact.instance for contact in bindings}
+        only = len(bindings) == 1 or (len(phones) == 1 and "" not in phones)
+        if not contacts and only and not passport.knows_phone:
             contacts = list(bindings)
         targets: list[Target] = []
         for contact in in_order(self._flows, contacts):

@@ -22,7 +22,7 @@ from farm.proxy.dialog import (
 )
 from farm.sip.address import parse_address
 from farm.sip.hop import FlowName, Hop, Leg
-from farm.sip.message import Request
+from farm.sip.message import Request, make_response
 from farm.sip.uri import Uri, parse_uri
 from tests.support.element import ALICE_TAG, CALL_ID, NODE, OTHER_NODE, make_tokens
 from tests.support.messages import make_request
@@ -229,6 +229,17 @@ def test_without_its_flow_a_phone_is_reached_where_it_came_from_if_that_is_what_
     token = seal(make_request(contact="<sip:alice@pc33.example.com>"))
     passport = Passport(token, Side.CALLEE, make_later(BOB, ALICE, EDGE), NODE)
     assert passport.may_listen(parse_uri("sip:alice@pc33.example.com"))
+
+
+def test_an_answer_is_for_its_from_and_goes_to_no_contact() -> None:
+    """It bears none of him who gets it, so that nothing says where he listens."""
+    token = seal(make_request())
+    answer = make_response(make_request(from_=ALICE), 200, to_tag="there")
+    answer.source = Hop("UDP", EDGE, 5060)
+    assert find_side(token, answer) is Side.CALLER
+    passport = Passport(token, Side.CALLEE, answer, NODE)
+    assert passport.receiver == ALICE
+    assert not passport.may_listen(parse_uri(f"sip:alice@{HOME}"))
 
 
 def test_a_callee_on_a_connection_proves_itself_by_the_connection() -> None:

@@ -8,12 +8,13 @@ import pytest
 
 from farm.proxy.reach import Contact
 from farm.proxy.stateless import Whose, hop_of_response
-from farm.sip.hop import Hop
+from farm.sip.hop import FlowName, Hop
 from farm.sip.message import Request, make_response
+from farm.sip.parser import parse
 from farm.sip.status import SipError
 from farm.sip.via import parse_via
-from tests.support.element import Bound, Element
-from tests.support.messages import make_reply, make_request
+from tests.support.element import NODE, OTHER_NODE, Bound, Element
+from tests.support.messages import LIMITS, make_reply, make_request
 from tests.support.recorders import Promise
 
 TAGGED = "Bob <sip:bob@example.com>;tag=there"
@@ -398,3 +399,196 @@ def test_what_only_looks_like_a_dead_node_s_is_neither_forwarded_nor_acknowledge
     element.inject(forged, element.flow_to(Hop("UDP", "192.0.2.201", 5060)))
     element.script.expect_nothing()
     assert element.rejections.reasons == ["stray-response"]
+
+
+# Callers on flows that died with their node
+
+
+PHONE = "urn:uuid:00000000-0000-1000-8000-000a95a0e128"
+LOST = Hop("WSS", "192.0.2.101", 40000, "wss:192.0.2.1:443#7")
+ANEW = Hop("WSS", "192.0.2.101", 40001, "wss:192.0.2.1:443#9")
+LOST_VIA = "SIP/2.0/WSS a.invalid;branch=z9hG4bK1;received=192.0.2.101;rport=40000"
+ALICE = "sip:alice@example.com"
+
+
+def ring(element: Element, *, phone: str = "") -> Request:
+    """The INVITE of a caller on WebSocket as it reached bob; then the transaction and the caller's flow are gone."""
+    element.alice = element.flow_to(LOST)
+    contact = "<sip:alice@a.invalid;transport=ws>" + (f';+sip.instance="<{phone}>"' if phone else "")
+    invite = element.call_bob(via=LOST_VIA, contact=contact)
+    element.gone.append(FlowName(NODE, LOST))
+    return invite
+
+
+def answer_late(element: Element, invite: Request, status: int = 200, whose: Whose = Whose.NOBODYS) -> None:
+    """Bob's phone answers, with the Record-Route."""
+    assert invite.top_via is not None
+    element.strays[invite.top_via.branch] = whose
+    element.script.layer._clients.clear()
+    routes = [header for header in invite.headers if header[0] == "record-route"]
+    response = make_response(invite, status, to_tag="there", headers=routes)
+    element.inject(response, element.flow_to(Hop("UDP", "192.0.2.201", 5060)))
+
+
+def at(hop: Hop, uri: str = "sip:alice@b.invalid;transport=ws", phone: str = "", reg_id: int = 0) -> Bound:
+    """A registration of alice's over a flow of another node."""
+    return Bound(uri, received=hop, instance=f"<{phone}>" if phone else "", reg_id=reg_id, node=OTHER_NODE)
+
+
+@pytest.mark.parametrize(("status", "line"), [(180, "180 Ringing"), (200, "200 OK")])
+def test_a_caller_whose_flow_died_gets_the_answer_where_he_registered_anew(
+    element: Element, status: int, line: str
+) -> None:
+    invite = ring(element)
+    element.bind(ALICE, at(ANEW))
+    answer_late(element, invite, status)
+    answer = element.script.expect_response(f"alice by WSS: {line}")
+    assert answer.all("via") == [LOST_VIA]
+    assert "@192.0.2.1:443;transport=ws;lr>" in answer.all("record-route")[0]
+    assert len(element.flows[ANEW].sent) == 1
+    element.script.expect_nothing()
+    assert element.rejections.reasons == []
+
+
+def test_a_failure_that_shows_our_record_route_finds_the_caller_too(element: Element) -> None:
+    invite = ring(element)
+    element.bind(ALICE, at(ANEW))
+    answer_late(element, invite, 486)
+    element.script.expect_request("bob: ACK sip:bob@example.com")
+    element.script.expect_wire("alice by WSS: 486 Busy Here")
+    element.script.expect_nothing()
+
+
+def test_a_caller_whose_flow_is_alive_gets_the_answer_over_it(element: Element) -> None:
+    """Of a transaction that is over, or of a node that was taken for dead and is back."""
+    invite = ring(element)
+    element.gone.clear()
+    element.bind(ALICE, at(ANEW))
+    answer_late(element, invite, whose=Whose.OURS)
+    element.script.expect_wire("alice by WSS: 200 OK")
+    assert [hop for hop in element.flows if hop.transport == "WSS"] == [LOST]
+    element.script.expect_nothing()
+
+
+def test_an_answer_that_went_over_the_caller_s_flow_goes_nowhere_else(element: Element) -> None:
+    """By the address that nodes share, what a dead node's NAT let in is let in from here; a callee repeats a 200."""
+    invite = ring(element)
+    element.gone.clear()
+    element.doubted.add(NODE)
+    element.bind(ALICE, at(ANEW))
+    answer_late(element, invite)
+    element.script.expect_wire("alice by WSS: 200 OK")
+    element.script.expect_nothing()
+
+
+def test_an_answer_whose_record_route_cannot_be_read_goes_by_its_via(element: Element) -> None:
+    invite = ring(element)
+    element.bind(ALICE, at(ANEW))
+    name, _, _ = header = next(header for header in invite.headers if header[0] == "record-route")
+    invite.headers[invite.headers.index(header)] = (name, "<sip:broken", "Record-Route: <sip:broken")
+    answer_late(element, invite)
+    element.script.expect_wire("alice by WSS: 200 OK")
+    assert ANEW not in element.flows
+
+
+def test_the_phone_that_called_gets_the_answer_and_no_other_of_the_user(element: Element) -> None:
+    invite = ring(element, phone=PHONE)
+    other = Hop("TCP", "192.0.2.202", 40000, "tcp:192.0.2.1:5060#3")
+    element.bind(ALICE, at(other, phone="urn:uuid:another"), at(LOST, phone=PHONE, reg_id=1), at(ANEW, phone=PHONE))
+    element.gone.append(FlowName(OTHER_NODE, LOST))
+    answer_late(element, invite)
+    element.script.expect_wire("alice by WSS: 200 OK")
+    assert other not in element.flows
+    element.script.expect_nothing()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_which_of_several_phones_called_is_not_guessed(element: Element, known: bool) -> None:
+    """Nor is the only one taken, when it is another than the one that called."""
+    invite = ring(element, phone=PHONE if known else "")
+    others = [at(ANEW, phone="urn:uuid:another"), *([] if known else [at(ANEW._replace(port=40002))])]
+    element.bind(ALICE, *others)
+    element.refusing.add("alice by WSS")
+    answer_late(element, invite)
+    element.script.expect("alice by WSS: refused")  # where the Via says
+    element.script.expect_nothing()
+    assert element.rejections.reasons == ["stray-response"]
+    assert ANEW not in element.flows
+
+
+def test_a_caller_who_has_not_come_back_is_sought_where_his_via_says(element: Element) -> None:
+    invite = ring(element)
+    answer_late(element, invite)
+    element.script.expect_wire("alice by WSS: 200 OK")
+    assert element.flows[Hop("WSS", "192.0.2.101", 5061)].sent
+    element.script.expect_nothing()
+
+
+def test_a_caller_whose_registrations_must_be_asked_for_gets_the_answer_when_they_are_known(element: Element) -> None:
+    invite = ring(element)
+    for found in ([at(ANEW)], []):
+        contacts: Promise[Sequence[Contact]] = Promise()
+        element.bindings[ALICE] = contacts
+        answer_late(element, invite)
+        element.script.expect_nothing()
+        contacts.resolve(found)
+        element.script.expect_wire("alice by WSS: 200 OK")
+        used = ANEW if found else Hop("WSS", "192.0.2.101", 5061)
+        assert len(element.flows[used].sent) == 1
+    contacts = Promise()
+    element.bindings[ALICE] = contacts
+    answer_late(element, invite)
+    contacts.fail(SipError(504, reason="lookup-timeout"))
+    element.script.expect_wire("alice by WSS: 200 OK")
+    assert len(element.flows[used].sent) == 2
+    assert element.spawner.failures == []
+
+
+def test_a_caller_who_registered_anew_without_a_flow_gets_the_answer_at_his_contact(element: Element) -> None:
+    invite = ring(element)
+    element.bind(ALICE, "sip:alice@192.0.2.202:5070")
+    answer_late(element, invite)
+    element.script.expect_wire("desk: 200 OK")
+    assert element.flows[Hop("UDP", "192.0.2.202", 5070)].sent
+
+
+def test_an_answer_does_not_follow_a_path(element: Element) -> None:
+    """The proxy that the caller registered through since then has no Via on it."""
+    invite = ring(element)
+    element.bind(ALICE, Bound("sip:alice@10.0.0.7", path=("<sip:203.0.113.7;lr>",)))
+    answer_late(element, invite)
+    element.script.expect_wire("alice by WSS: 200 OK")
+    element.script.expect_nothing()
+
+
+def test_what_the_callee_changed_finds_no_other_user(element: Element) -> None:
+    """Who was called once may name in From whom he likes, and show the Record-Route of another call."""
+    invite = ring(element)
+    element.bind("sip:victim@example.com", at(Hop("TCP", "192.0.2.203", 40000, "tcp:192.0.2.1:5060#3")))
+    element.refusing.add("alice by WSS")
+    for name, old, new in (
+        ("from", "alice@", "victim@"),
+        ("from", "tag=9fxc", "tag=8fxc"),
+        ("call-id", "3848", "4848"),
+        ("record-route", "<sip:", "<sip:A"),
+    ):
+        forged = parse(invite.write().replace(old.encode(), new.encode()), LIMITS)
+        assert isinstance(forged, Request)
+        assert forged.find(name) != invite.find(name)
+        answer_late(element, forged)
+        element.script.expect("alice by WSS: refused")
+        element.script.expect_nothing()
+    assert element.rejections.reasons == ["stray-response"] * 4
+
+
+def test_an_answer_that_another_proxy_waits_for_goes_to_it(element: Element) -> None:
+    """Below our Via there are two: the Record-Route's flow would pass the proxy by."""
+    proxy = "SIP/2.0/UDP 203.0.113.7:5060;branch=z9hG4bKp;received=203.0.113.7;rport=5060"
+    invite = ring(element)
+    element.bind(ALICE, at(ANEW))
+    branch = element.tokens.make_branch("l" * 12, proxy)
+    vias = [f"SIP/2.0/UDP 192.0.2.1;branch={branch}", proxy, LOST_VIA]
+    routes = [f"Record-Route: {invite.find('record-route')}"]
+    element.inject(make_reply(200, via=vias, headers=routes))
+    element.script.expect_wire("stranger: 200 OK")
+    element.script.expect_nothing()

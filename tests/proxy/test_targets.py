@@ -401,6 +401,16 @@ def test_failing_that_it_is_the_one_with_the_same_contact(among_others: Element)
     assert (target.uri_text, ports([target])) == (REMOTE, [9])
 
 
+def test_of_the_phone_with_the_same_contact_the_other_flow_is_used(among_others: Element) -> None:
+    """That contact's own flow is dead."""
+    phone = "<urn:uuid:1>"
+    hop = Hop("TCP", "203.0.113.7", 9, "tcp:192.0.2.1:5060#9")
+    dead = Bound(REMOTE, received=hop, instance=phone, reg_id=1, node=DEAD_NODE)
+    among_others.bind(BOB, dead, bound_to(NODE, 7, instance=phone, reg_id=2), bound_to(NODE, 8))
+    (target,) = find_again(among_others, phone="")
+    assert (target.uri_text, ports([target]), target.spares) == (REMOTE, [7], [])
+
+
 @pytest.mark.parametrize(("phone", "found"), [("", True), ("urn:uuid:another", False)])
 def test_failing_that_it_is_the_only_one_unless_it_is_known_to_be_another(
     among_others: Element, phone: str, found: bool
@@ -414,11 +424,23 @@ def test_failing_that_it_is_the_only_one_unless_it_is_known_to_be_another(
         assert (refusal.value.status, refusal.value.reason) == (480, "flow-gone")
 
 
-def test_one_of_several_is_not_guessed(among_others: Element) -> None:
-    among_others.bind(BOB, bound_to(NODE, 7), bound_to(DEAD_NODE, 8))
+@pytest.mark.parametrize("instances", [("", ""), ("<urn:uuid:1>", "<urn:uuid:2>"), ("", "<urn:uuid:2>")])
+def test_one_of_several_is_not_guessed(among_others: Element, instances: tuple[str, str]) -> None:
+    one, other = instances
+    among_others.bind(BOB, bound_to(NODE, 7, instance=one), bound_to(DEAD_NODE, 8, instance=other))
     with pytest.raises(SipError) as refusal:
         find_again(among_others, phone="")
     assert (refusal.value.status, refusal.value.reason) == (480, "flow-gone")
+
+
+def test_the_flows_of_the_only_phone_are_no_several(among_others: Element) -> None:
+    """RFC 5626: its requests need not say which phone it is."""
+    phone = "<urn:uuid:1>"
+    among_others.bind(
+        BOB, bound_to(DEAD_NODE, 7, instance=phone, reg_id=1), bound_to(NODE, 8, instance=phone, reg_id=2)
+    )
+    (target,) = find_again(among_others, phone="")
+    assert (target.uri_text, ports([target]), target.spares) == (REMOTE, [8], [])
 
 
 def test_who_registered_an_address_is_reached_there_with_the_dialog_s_request_uri(among_others: Element) -> None:
