@@ -1,7 +1,8 @@
 """Where strangers reach a node: its listeners, with `dns.addresses` or `sip.advertise` in place of their own addresses.
 
 What a node says of itself to the others, for the zone and whoever else sends strangers there. Nothing is guessed: the
-address where its peers reach a node may be an inner one.
+address where its peers reach a node may be an inner one. And what of it the operator may have forgotten to say, which
+is no mistake where it is meant.
 """
 
 from __future__ import annotations
@@ -40,6 +41,37 @@ def find_servers(config: Config) -> tuple[str, ...]:
         hosts = [host for host in addresses if ipaddress.ip_address(host).version == own.version]
         found.update(hosts or [str(own)])
     return tuple(sorted(found))[:MOST_LISTENERS]
+
+
+def find_warnings(config: Config) -> list[str]:
+    """What strangers will not find as one expects of a farm, a line each that names the setting. The configuration is
+    as the node's roles leave it: one that speaks no SIP has no listeners."""
+    sip, dns = config.sip, config.dns
+    if not sip.listen and not sip.proxy_listen:
+        return []
+    found: list[str] = []
+    said_once = sip.shared_address and sip.advertise  # the same in the Via of each
+    if config.overlay.listen and not sip.farm_name and not said_once:
+        found.append(
+            "sip.farm_name: is empty, so each node writes its own address into Via and Record-Route, and what it has "
+            "begun ends with it: name the farm where several nodes are to be one"
+        )
+    if sip.shared_address and any(map(_is_wildcard_udp, sip.listen)):
+        found.append(
+            "sip.listen: takes UDP at all addresses of this node, and what goes on after another node's end leaves "
+            "from its own: name the address that the nodes share"
+        )
+    if dns.listen and not find_public(config):
+        found.append(
+            "dns.addresses: no listener in sip.listen has an address that strangers could be told, so this node will "
+            "not be in its own zone: say its addresses here, or in sip.advertise"
+        )
+    return found
+
+
+def _is_wildcard_udp(text: str) -> bool:
+    listen = parse_listen(text)
+    return listen.transport == "UDP" and ipaddress.ip_address(listen.host).is_unspecified
 
 
 def _find_addresses(config: Config) -> tuple[tuple[str, ...], int | None]:

@@ -146,6 +146,7 @@ class Node(Service):
             deadlines=self.pump.deadlines,
             rejections=self.rejections,
             rng=self._rng,
+            zone=config.dns.zone,
             report_refused=self.transactions.receive_refusal,
             gate=self._make_gate(config),
             certificates=self.certificates,

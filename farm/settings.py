@@ -316,7 +316,8 @@ class DnsSettings(Section, frozen=True):
     """Addresses as `HOST:PORT` where this node answers questions, by UDP and TCP, port 53 where a zone is delegated to
     it; empty: it answers none. Each has an address of its own, no wildcard."""
     zone: str = ""
-    """Zone that is delegated to the farm; empty: `sip.farm_name`. Its own name has the addresses of the farm."""
+    """Zone that is delegated to the farm; empty: `sip.farm_name`. Its own name has the addresses of the farm, and
+    requests to it are for us as those to `sip.farm_name` are. Say it on nodes that answer no questions, too."""
     addresses: tuple[str, ...] = ()
     """Addresses, IPv4 and IPv6, under which strangers reach this node's listeners; empty: `sip.advertise`, else each
     listener's own. Needed for wildcard listeners: without it they are not shown. Say it on nodes that answer no

@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transaction": LEAVES | {"sip"},
     "security": LEAVES | {"sip"},
     # siblings: never each other
-    "admin": LEAVES | MIDDLE,
+    "admin": LEAVES | MIDDLE | {"public"},
     "frontend": LEAVES | MIDDLE,
     "overlay": LEAVES | {"security"},  # knows nothing of SIP
     "proxy": LEAVES | MIDDLE,

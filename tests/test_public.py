@@ -9,7 +9,7 @@ import pytest
 
 from farm.addresses import write_listen
 from farm.config import Config
-from farm.public import MOST_LISTENERS, find_public, find_servers
+from farm.public import MOST_LISTENERS, find_public, find_servers, find_warnings
 
 
 def make_config(*listen: str, advertise: str = "", **dns: Any) -> Config:
@@ -59,3 +59,67 @@ def test_a_name_server_is_reached_where_it_listens_or_where_the_operator_says() 
     assert find_servers(make_config(listen=listen)) == ("10.0.0.1", "2001:db8::1")
     assert find_servers(make_config(listen=listen, addresses=["192.0.2.9"])) == ("192.0.2.9", "2001:db8::1")
     assert find_servers(make_config()) == ()
+
+
+def warned_of(**sections: dict[str, Any]) -> list[str]:
+    """The settings that there is a warning of."""
+    tree: dict[str, dict[str, Any]] = {"node": {"name": "n1", "state_dir": "x"}, **sections}
+    tree["sip"] = {"domains": ["example.com"], **tree.get("sip", {})}
+    return [warning.partition(":")[0] for warning in find_warnings(msgspec.convert(tree, Config))]
+
+
+OVERLAY = {"listen": "10.0.0.1:7400"}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "sip", "warned"),
+    [
+        (OVERLAY, {}, True),
+        (OVERLAY, {"listen": [], "proxy_listen": ["tcp:10.0.0.1:5070"]}, True),
+        (OVERLAY, {"advertise": "192.0.2.9"}, True),
+        (OVERLAY, {"shared_address": True, "listen": ["udp:192.0.2.9:5060"]}, True),
+        (OVERLAY, {"shared_address": True, "listen": ["udp:192.0.2.9:5060"], "advertise": "192.0.2.9"}, False),
+        (OVERLAY, {"farm_name": "sip.example.com"}, False),
+        (OVERLAY, {"listen": []}, False),
+        ({}, {}, False),
+    ],
+)
+def test_several_nodes_that_name_themselves_instead_of_the_farm_are_warned_of(
+    overlay: dict[str, Any], sip: dict[str, Any], warned: bool
+) -> None:
+    assert warned_of(overlay=overlay, sip=sip) == ["sip.farm_name"] * warned
+
+
+@pytest.mark.parametrize(
+    ("sip", "dns", "warned"),
+    [
+        ({}, {}, True),
+        ({"advertise": "sip.example.com"}, {}, True),
+        ({"listen": ["udp:[::]:5060"]}, {"addresses": ["192.0.2.9"]}, True),
+        ({}, {"addresses": ["192.0.2.9"]}, False),
+        ({"advertise": "192.0.2.9"}, {}, False),
+        ({"listen": ["udp:0.0.0.0:5060", "udp:192.0.2.1:5060"]}, {}, False),
+        ({"listen": []}, {}, False),
+        ({}, {"listen": []}, False),
+    ],
+)
+def test_a_name_server_that_would_not_be_in_its_own_zone_is_warned_of(
+    sip: dict[str, Any], dns: dict[str, Any], warned: bool
+) -> None:
+    zone = {"zone": "sip.example.com", "listen": ["192.0.2.1:53"], **dns}
+    assert warned_of(sip=sip, dns=zone) == ["dns.addresses"] * warned
+
+
+@pytest.mark.parametrize(
+    ("listen", "shared", "warned"),
+    [
+        (["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060"], True, True),
+        (["udp:192.0.2.9:5060", "udp:[::]:5060"], True, True),
+        (["udp:192.0.2.9:5060", "tcp:0.0.0.0:5060"], True, False),
+        (["udp:0.0.0.0:5060"], False, False),
+    ],
+)
+def test_nodes_that_do_not_name_the_address_that_they_share_are_warned_of(
+    listen: list[str], shared: bool, warned: bool
+) -> None:
+    assert warned_of(sip={"listen": listen, "shared_address": shared}) == ["sip.listen"] * warned

@@ -27,6 +27,7 @@ from farm.admin.control import ROWS_AT_ONCE, Answer, Control, Fields, Offline, O
 from farm.admin.demo import DemoError, DemoSettings, run_demo
 from farm.admin.progress import show_progress
 from farm.config import Config, ConfigError, load
+from farm.public import find_warnings
 from farm.security.roles import apply_roles, find_roles
 from farm.security.sip_certificates import SipCertificates
 from farm.security.user_import import read_users
@@ -255,9 +256,13 @@ def _check(console: Console, options: argparse.Namespace) -> int:
     place = ", ".join((*config.sip.listen, *config.sip.proxy_listen))
     if not place:
         place = f"{config.overlay.listen} alone: its certificate lets it speak no SIP"
+    warnings = find_warnings(config)
     console.show(
-        {"ok": True, "config": msgspec.to_builtins(config)},
-        [f"{path}: node {config.node.name}, {', '.join(config.sip.domains)} on {place}"],
+        {"ok": True, "warnings": warnings, "config": msgspec.to_builtins(config)},
+        [
+            f"{path}: node {config.node.name}, {', '.join(config.sip.domains)} on {place}",
+            *(f"warning: {warning}" for warning in warnings),
+        ],
     )
     return DONE
 

@@ -112,6 +112,7 @@ class TransportLayer:
         rng: random.Random,
         gate: Gate | None = None,
         find_own: Callable[[], Iterable[str]] = find_own_addresses,
+        zone: str = "",
         report_refused: Callable[[str, str, float], None] | None = None,
         certificates: SipCertificates | None = None,
     ) -> None:
@@ -129,7 +130,7 @@ class TransportLayer:
         self._noise = Noise(metrics, rejections)
         self._unexpected = metrics.unexpected_errors.child("transport")
         advertise, advertise_port = parse_host_port(settings.advertise) if settings.advertise else ("", 0)
-        self._addresses = LocalAddresses(settings.farm_name, advertise, advertise_port or 0, find_own)
+        self._addresses = LocalAddresses(settings.farm_name, advertise, advertise_port or 0, find_own, zone)
         self._budget = AnswerBudget()
         self._context = StreamContext(self, limits, self._parser_limits, metrics, self._traffic, deadlines, clock)
         self._streams = StreamTable(self._context, rng.getrandbits(48) << 16)

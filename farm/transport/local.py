@@ -84,7 +84,8 @@ def find_own_addresses() -> list[str]:
 
 
 class LocalAddresses:
-    """What is ours. `farm_name` and `advertise` are as in the settings, the latter without its port."""
+    """What is ours. `farm_name` and `advertise` are as in the settings, the latter without its port. `zone` is the name
+    whose addresses are the farm's: it leads to us as `farm_name` does, and our Via never says it."""
 
     __slots__ = (
         "_advertise",
@@ -95,6 +96,7 @@ class LocalAddresses:
         "_own",
         "_pairs",
         "_sent_by",
+        "_zone",
     )
 
     def __init__(
@@ -103,8 +105,10 @@ class LocalAddresses:
         advertise: str = "",
         advertise_port: int = 0,
         find_own: Callable[[], Iterable[str]] = find_own_addresses,
+        zone: str = "",
     ) -> None:
         self._farm_name = canonical_host(farm_name)
+        self._zone = canonical_host(zone)
         self._advertise = canonical_host(advertise)
         self._advertise_port = advertise_port
         self._find_own = find_own
@@ -127,7 +131,7 @@ class LocalAddresses:
         for own in hosts:
             self._pairs.update((own, spelling) for spelling in self._spellings(port, transport))
         public_port = self._advertise_port or port
-        for own in (self._farm_name, self._advertise):
+        for own in (self._farm_name, self._zone, self._advertise):
             if own:
                 # A name without a port leads to us by SRV whatever the port is (RFC 3263 §4.2).
                 self._pairs.update(((own, public_port), (own, port), (own, None)))

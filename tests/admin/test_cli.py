@@ -82,6 +82,21 @@ def test_check_knows_the_roles_of_the_certificate_where_there_is_one(terminal: T
     assert terminal.type("check") == 0, "it may be issued later"
 
 
+def test_check_warns_of_what_is_allowed_and_seldom_meant(terminal: Terminal) -> None:
+    sections = '[overlay]\nlisten = "127.0.0.1:7400"\n[dns]\nlisten = ["127.0.0.1:53"]\nzone = "sip.example.com"\n'
+    text = f'[node]\nname = "n1"\nstate_dir = "."\n{sections}[sip]\ndomains = ["example.com"]\n'
+    terminal.path.write_text(text)
+    assert terminal.type("check") == 0
+    first, *warnings = terminal.out.splitlines()
+    assert first.endswith(": node n1, example.com on udp:0.0.0.0:5060, tcp:0.0.0.0:5060")
+    assert [line[:24] for line in warnings] == ["warning: sip.farm_name: ", "warning: dns.addresses: "]
+    assert terminal.type("check", "--json") == 0
+    assert ["warning: " + warning for warning in json.loads(terminal.out)["warnings"]] == warnings
+    terminal.path.write_text(text + 'farm_name = "sip.example.com"\nlisten = ["udp:127.0.0.1:5060"]\n')
+    assert terminal.type("check", "--json") == 0
+    assert json.loads(terminal.out)["warnings"] == []
+
+
 def test_check_looks_at_the_certificates_for_tls(terminal: Terminal) -> None:
     section = write_sip_files(terminal.path.parent)
     lines = [f"{key} = {json.dumps(value)}" for key, value in section.items()]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from dns import message
 from dns.rcode import Rcode
 from twisted.internet.protocol import DatagramProtocol
@@ -50,6 +51,28 @@ class Resolver(DatagramProtocol):
     def weights(self, server: str) -> list[int]:
         """The weights of the nodes that listen on UDP, as that node says."""
         return sorted(record.weight for held in self.ask(server, f"_sip._udp.{ZONE}", "SRV").answer for record in held)
+
+
+OTHER = "farm.example.net"
+
+
+@pytest.mark.parametrize("farm_name", ["", OTHER])
+def test_who_came_by_a_zone_with_a_name_of_its_own_names_us_by_it(farm: Farm, farm_name: str) -> None:
+    """In the Request-URI, in To and in a Route; Via says what it says without a zone."""
+    farm.add_node(dns={"zone": ZONE, "listen": ["192.0.2.1:53"]}, sip={"farm_name": farm_name})
+    bob = farm.add_party("bob")
+    bob.register()
+    zoe = farm.add_party("zoe", domain="elsewhere.net", account=False)
+    zoe.request("OPTIONS", f"sip:{ZONE}")
+    zoe.expect(200)
+    for uri, headers in ((f"sip:bob@{ZONE}", []), (bob.aor, [f"Route: <sip:{ZONE};lr>"])):
+        zoe.request("MESSAGE", uri, headers=headers)
+        got = bob.expect("MESSAGE")
+        assert parse_via(got.first("via")).host == (farm_name or "192.0.2.1")
+        bob.answer(got, 200)
+        zoe.expect(200)
+    zoe.request("OPTIONS", f"sip:other.{ZONE}")
+    zoe.expect(403)
 
 
 def add_servers(farm: Farm, count: int) -> list[FarmNode]:

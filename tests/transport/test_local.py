@@ -12,9 +12,9 @@ OWN = ("192.0.2.1", "10.0.0.1", "2001:db8::1")
 
 
 def make_addresses(
-    *listeners: tuple[str, str, int], farm_name: str = "", advertise: str = "", port: int = 0
+    *listeners: tuple[str, str, int], farm_name: str = "", advertise: str = "", port: int = 0, zone: str = ""
 ) -> LocalAddresses:
-    addresses = LocalAddresses(farm_name, advertise, port, lambda: OWN)
+    addresses = LocalAddresses(farm_name, advertise, port, lambda: OWN, zone)
     for transport, host, number in listeners:
         addresses.add(f"{transport}:{host}:{number}", transport, host, number)
     return addresses
@@ -68,6 +68,19 @@ def test_the_farm_name_is_ours_with_and_without_port_in_any_spelling() -> None:
     for host, port in (("sip.example.com", None), ("SIP.EXAMPLE.COM.", 5070), ("192.0.2.1", 5070)):
         assert addresses.is_local(host, port)
     assert not addresses.is_local("sip.example.com", 5062)
+
+
+@pytest.mark.parametrize(
+    ("farm_name", "sent_by"), [("", "192.0.2.1:5070"), ("sip.example.com", "sip.example.com:5070")]
+)
+def test_the_zone_s_name_is_ours_too_and_our_via_does_not_say_it(farm_name: str, sent_by: str) -> None:
+    addresses = make_addresses(("UDP", "192.0.2.1", 5070), farm_name=farm_name, zone="Zone.Example.net.")
+    for host, port in (("zone.example.net", None), ("ZONE.example.net.", 5070)):
+        assert addresses.is_local(host, port)
+    assert not addresses.is_local("zone.example.net", 5062)
+    assert not addresses.is_local("n1.zone.example.net", None)
+    assert not addresses.is_local("", None)
+    assert addresses.sent_by("UDP:192.0.2.1:5070") == sent_by
 
 
 @pytest.mark.parametrize(
