@@ -9,6 +9,7 @@ from typing import Any, Final, get_type_hints
 
 from farm.settings import SECTIONS
 
+_SLIP: Final = 0.85  # as near as a letter more or less: it is meant, even where another section has the key as it stands
 _SECRET: Final = re.compile(r"passw|secret|token|private|ha1")
 
 
@@ -38,6 +39,9 @@ def explain_unknown_section(section: str) -> str:
 
 def explain_unknown_key(section: str, key: str) -> str:
     """The words for a key that no section, or not this one, has."""
+    slip = suggest(key, list(fields_of(section)), _SLIP)
+    if slip:
+        return f"unknown key{slip}"
     for other in SECTIONS:
         if key in fields_of(other):
             return f'unknown key; did you mean "{key}" of section [{other}]?'

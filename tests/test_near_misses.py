@@ -16,6 +16,7 @@ def test_a_near_word_is_suggested_and_a_far_one_is_not() -> None:
     ("section", "key", "meant"),
     [
         ("sip", "listn", 'unknown key; did you mean "listen"?'),
+        ("sip", "domain", 'unknown key; did you mean "domains"?'),  # although [[routes]] have that
         ("sip", "idle_seconds", 'unknown key; did you mean "idle_seconds" of section [limits]?'),
         ("store", "secret", "unknown key (secrets are never settings: they are named by file)"),
     ],
