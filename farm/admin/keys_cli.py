@@ -31,7 +31,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     actions = keys.add_subparsers(metavar="ACTION", required=True)
     show = actions.add_parser("show", parents=[shared], help="those that open, and the one that seals")
     show.set_defaults(command=_show)
-    rotate = actions.add_parser("rotate", parents=[shared], help="make a new one now, as after a break-in")
+    rotate = actions.add_parser("rotate", parents=[shared], help="make a new one now, before it is due")
     rotate.set_defaults(command=_rotate)
 
 

@@ -85,6 +85,22 @@ class Cables:
         """Let it arrive again."""
         _run(*self.wrapper(index), "ip", "neigh", "del", self.back_hosts[towards], "dev", "back")
 
+    def share(self, address: str) -> None:
+        """Give all hosts one more address, at which none is reached yet: any may listen there and send from there."""
+        quiet = ("arp_ignore", 1), ("arp_announce", 2)  # nobody is told of it but by who has it on a card
+        orders = " && ".join(f"echo {value} >/proc/sys/net/ipv4/conf/all/{name}" for name, value in quiet)
+        for index in range(self.count):
+            _run(*self.wrapper(index), "ip", "address", "add", f"{address}/32", "dev", "lo")
+            _run(*self.wrapper(index), "sh", "-c", orders)
+
+    def move(self, address: str, index: int) -> None:
+        """Who asks for that address reaches this host from now on, and no other: what VRRP does."""
+        for host in range(self.count):
+            if f" {address}/" in _run(*self.wrapper(host), "ip", "-oneline", "address", "show", "dev", "front"):
+                _run(*self.wrapper(host), "ip", "address", "del", f"{address}/32", "dev", "front")
+        _run(*self.wrapper(index), "ip", "address", "add", f"{address}/32", "dev", "front")
+        _run("ip", "neigh", "flush", "to", address, "dev", "front")  # as a gratuitous ARP has it
+
     def _lay(self) -> None:
         """Switches, cables and addresses."""
         _run("ip", "link", "set", "lo", "up")
@@ -113,7 +129,8 @@ def _open_namespace() -> int:
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     if done.returncode:
         raise NoCables(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout

@@ -1,6 +1,6 @@
 """The certificates that a server of `example.com` may show, right ones and wrong ones, and what becomes of each.
 
-RFC 5922 §7.1 to §7.3 as a table: it is tried on the rule itself, through handshakes in memory, and through real ones.
+RFC 5922 §7.1 to §7.3 as a table: it is tried on the rule itself, and through handshakes in memory.
 """
 
 from __future__ import annotations
