@@ -9,7 +9,7 @@ from typing import Any, Final, get_type_hints
 
 from farm.settings import SECTIONS
 
-_SLIP: Final = 0.85  # as near as a letter more or less: it is meant, even where another section has the key as it stands
+_SLIP: Final = 0.85  # as near as a letter more or less: it is meant, also where another section has the key as it is
 _SECRET: Final = re.compile(r"passw|secret|token|private|ha1")
 
 
