@@ -191,6 +191,9 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--domain", default="example.com", help="the SIP domain (example.com)")
     demo.add_argument("--users", type=int, default=100, metavar="N", help="users 1000, 1001, … (100)")
     demo.add_argument("--open", action="store_true", help="no authentication: anybody may register as anybody")
+    demo.add_argument(
+        "--named", action="store_true", help="Via and Record-Route say sip.DOMAIN; phones must ask a node for names"
+    )
     demo.set_defaults(command=_demo)
 
     user = commands.add_parser("user", help="users and their passwords")
@@ -268,7 +271,7 @@ def _check(console: Console, options: argparse.Namespace) -> int:
 
 
 def _demo(console: Console, options: argparse.Namespace) -> int:
-    settings = DemoSettings(options.nodes, options.dir, options.domain, options.users, options.open)
+    settings = DemoSettings(options.nodes, options.dir, options.domain, options.users, options.open, options.named)
     return run_demo(settings, console.stdout)
 
 

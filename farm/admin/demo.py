@@ -68,6 +68,7 @@ class DemoSettings(NamedTuple):
     domain: str
     users: int
     open: bool
+    named: bool = False  # messages bear the farm's name, which only who asks its nodes for names can follow
 
 
 class DemoNode:
@@ -142,6 +143,8 @@ class DemoNode:
             "admin": {"http": f"{self.host}:{HTTP_PORT}"},
             "dns": {"listen": [f"{self.host}:{DNS_PORT}"], "zone": make_zone(settings.domain)},
         }
+        if settings.named:
+            sections["sip"]["farm_name"] = make_zone(settings.domain)
         if settings.nodes > 1:
             seeds = [f"127.0.0.{10 + number}:{PEER_PORT}" for number in (1, 2)]
             sections["overlay"] = {"listen": f"{self.host}:{PEER_PORT}", "seeds": seeds}

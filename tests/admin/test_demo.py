@@ -37,6 +37,15 @@ def test_node_i_is_host_10_plus_i_and_its_configuration_loads(tmp_path: Path) ->
     assert DemoNode(3, tmp_path, SETTINGS).host == "127.0.0.13"
 
 
+@pytest.mark.parametrize(("named", "name"), [(False, ""), (True, "sip.example.com")])
+def test_messages_bear_the_farm_s_name_where_that_is_wanted(tmp_path: Path, named: bool, name: str) -> None:
+    node = DemoNode(1, tmp_path, SETTINGS._replace(named=named))
+    node.write_config()
+    config = load(str(node.config), (), {})
+    assert config.sip.farm_name == name
+    assert config.dns.zone == "sip.example.com"
+
+
 def test_a_single_node_has_no_overlay_and_several_find_each_other_by_the_first_two(tmp_path: Path) -> None:
     node = DemoNode(1, tmp_path, SETTINGS)
     node.write_config()

@@ -71,6 +71,6 @@ def test_the_compiled_build_passes_the_tests_of_the_pure_one(compiled: Path, tmp
     ]
     suite = Program(command, tmp_path / "suite.log", directory=compiled)
     try:
-        assert suite.wait(400) == 0, suite.tail(80)
+        assert suite.wait(800) == 0, suite.tail(80)
     finally:
         suite.kill()
