@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.agents import Agent, make_call
-from tests.support.cables import Cables, NoCables
+from tests.support.cables import Cables, lay_cables
 from tests.support.floods import register_many
 from tests.support.live_farm import LiveFarm
 from tests.support.nodes import NodeProgram, Nodes
-from tests.support.tools import give_up, need
 from tests.support.traffic import Traffic
 
 HEAL_SECONDS = 60.0
@@ -27,12 +26,7 @@ PROBE_SECONDS = 0.5  # half of the usual: who sees nobody any more waits long be
 @pytest.fixture
 def cables() -> Iterator[Cables]:
     """Three hosts on a switch, around this test."""
-    need("ip", "nsenter")
-    with ExitStack() as stack:
-        try:
-            laid = stack.enter_context(Cables(3))
-        except NoCables as problem:
-            give_up(str(problem))
+    with lay_cables(3) as laid:
         yield laid
 
 

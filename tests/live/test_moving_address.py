@@ -4,19 +4,17 @@ and ended through whoever has it. The phones know no other address, and send wha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.agents import Agent, Received
-from tests.support.cables import Cables, NoCables
+from tests.support.cables import Cables, lay_cables
 from tests.support.faces import FARM_NAME, check_request, check_response
 from tests.support.live_farm import LiveFarm
 from tests.support.live_phones import LiveDialog, LivePhone, exchange
 from tests.support.nodes import Nodes
 from tests.support.processes import wait_until
-from tests.support.tools import give_up, need
 
 SHARED = "10.60.0.50"  # on the front network of the cables
 REPEATS = (0.5, 1.0, 2.0, 4.0)  # how long is waited for an ACK before a 200 is sent again (RFC 3261 §13.3.1.4)
@@ -26,14 +24,9 @@ TRIES = 40  # of which each has one chance in three: all fail once in ten millio
 @pytest.fixture
 def cables() -> Iterator[Cables]:
     """Three hosts on a switch that share an address, around this test; the first has it."""
-    need("ip", "nsenter")
-    with ExitStack() as stack:
-        try:
-            laid = stack.enter_context(Cables(3))
-            laid.share(SHARED)
-            laid.move(SHARED, 0)
-        except NoCables as problem:
-            give_up(str(problem))
+    with lay_cables(3) as laid:
+        laid.share(SHARED)
+        laid.move(SHARED, 0)
         yield laid
 
 

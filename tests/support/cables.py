@@ -13,8 +13,12 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final
+
+from tests.support.tools import give_up, need
 
 _CLONE_NEWNET: Final = 0x4000_0000
 _FRONT: Final = "10.60.0"
@@ -134,3 +138,14 @@ def _run(*command: str) -> str:
     if done.returncode:
         raise NoCables(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
+
+
+@contextmanager
+def lay_cables(count: int) -> Iterator[Cables]:
+    """So many hosts for a test; where none can be made, it is skipped, or fails under CI."""
+    need("ip", "nsenter")
+    try:
+        with Cables(count) as laid:
+            yield laid
+    except NoCables as problem:
+        give_up(str(problem))
