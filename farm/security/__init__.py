@@ -7,6 +7,7 @@ RFC 3261 §22 and §26, RFC 7616, RFC 8760. Read in this order:
 - `nonces.py`       nonces that every node can check, and the memory that refuses their replay
 - `limits.py`       rates and bans by source address
 - `keys.py`         where the node's secret and the keys of nonces come from
+- `lasting.py`      what kinds of records have in common of which nothing lapses
 - `key_record.py`   the keys that rotate, as values
 - `farm_keys.py`    the same as a record (the kind "keys"), and when one follows another
 - `users.py`        what is done to users: add, password, disable, remove, list, import

@@ -35,6 +35,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from farm.security.lasting import NEVER, Kept
 from farm.security.limits import Allowed, SourceLimits
 from farm.security.nonces import NonceCounts, Nonces, Origin, Use
 from farm.security.record import Credential, Stamp
@@ -58,7 +59,6 @@ CREDENTIAL_BYTES: Final = 1024
 # Why a record cannot be had here although another node may have it: the client goes there on 503 (RFC 3263 §4.3).
 ELSEWHERE: Final = frozenset(("no-owners", "clock"))
 
-_NEVER: Final = float("inf")
 _STAMPS: Final = 1 << 64  # above all stamps and node numbers
 
 _PLAIN_USER: Final = re.compile(r"[A-Za-z0-9_.!~*'()&=+$,;?/-]+")
@@ -93,17 +93,6 @@ def merge_credentials(one: bytes, other: bytes) -> bytes:
     return max(one, other, key=lambda packed: (unpack_credential(packed).stamp, packed))
 
 
-class Kept(NamedTuple):
-    """What became of a record: its bytes, when to sweep it next (never), by how much the numbers of users and
-    tombstones changed, and whether an update lost against what was held."""
-
-    record: bytes | None
-    due_at: float
-    live: int
-    tombstones: int
-    conflict: bool = False
-
-
 class CredentialKind:
     """The kind "credential" as the store wants it. Users have no lifetime, so nothing of it lapses; tombstones stay as
     well, some 50 bytes each, for a node that was away for a month must not bring a removed user back."""
@@ -120,18 +109,18 @@ class CredentialKind:
         """Join an update with what is held. Raises ValueError for bytes that are no record."""
         new = unpack_credential(delta)
         if held is None:
-            return Kept(delta, _NEVER, int(not new.deleted), int(new.deleted))
+            return Kept(delta, NEVER, int(not new.deleted), int(new.deleted))
         merged = merge_credentials(held, delta)
         if merged == held:
-            return Kept(held, _NEVER, 0, 0, delta != held)
+            return Kept(held, NEVER, 0, 0, delta != held)
         change = int(unpack_credential(held).deleted) - int(new.deleted)
-        return Kept(merged, _NEVER, change, -change)
+        return Kept(merged, NEVER, change, -change)
 
     def sweep(self, held: bytes, now: float) -> Kept:
         """Nothing lapses."""
-        return Kept(held, _NEVER, 0, 0)
+        return Kept(held, NEVER, 0)
 
-    def shift(self, record: bytes, seconds: float, now: float = _NEVER) -> bytes:
+    def shift(self, record: bytes, seconds: float, now: float = NEVER) -> bytes:
         """The record, which holds no times of a process. Raises ValueError for one that no node of ours made."""
         credential = unpack_credential(record)
         stamp, node = credential.stamp
@@ -143,7 +132,7 @@ class CredentialKind:
         """16 bytes that are the same for the same record."""
         return hashlib.blake2b(record, digest_size=16).digest()
 
-    def trace(self, record: bytes, at: float = -_NEVER) -> bytes:
+    def trace(self, record: bytes, at: float = -NEVER) -> bytes:
         """What replicas compare, which is all of it."""
         return self.version(record)
 

@@ -31,6 +31,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from farm.security.key_record import KeyRecord, SealedKey
+from farm.security.lasting import NEVER, Kept, LastingKind
 
 KIND: Final = "keys"
 KEYS_BYTES: Final = 4096
@@ -44,8 +45,6 @@ _SECRET_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _SEALED_BYTES: Final = _NONCE_BYTES + _SECRET_BYTES + 16
 _LAST_SECOND: Final = 1 << 40
-_VERSION_BYTES: Final = 16
-_NEVER: Final = float("inf")
 FIRST_VERSION: Final = 2  # of nodes that know this kind of record
 _AHEAD_SECONDS: Final = 30  # by which a node that made a key may have been ahead of us
 
@@ -74,17 +73,6 @@ class Schedule(NamedTuple):
 
     rotation_seconds: float = 86_400.0
     token_life_seconds: float = 604_800.0
-
-
-class Kept(NamedTuple):
-    """What became of a record: its bytes, when to sweep it next (never), by how much the number of live entries
-    changed, and whether an update lost against what was held."""
-
-    record: bytes | None
-    due_at: float
-    live: int
-    tombstones: int = 0
-    conflict: bool = False
 
 
 def read_record(packed: bytes) -> KeyRecord:
@@ -117,45 +105,21 @@ def _bound(keys: Sequence[SealedKey]) -> KeyRecord:
     return KeyRecord(tuple(sorted(set(keys), reverse=True)[:MOST_KEYS]))
 
 
-class KeysKind:
+class KeysKind(LastingKind):
     """The kind "keys" as the store wants it: nothing lapses but by a merge."""
 
-    __slots__ = ("everywhere", "name", "record_bytes", "since")
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.name = KIND
-        self.record_bytes = KEYS_BYTES
-        self.everywhere = False
-        self.since = FIRST_VERSION
+        super().__init__(KIND, KEYS_BYTES, read_record, since=FIRST_VERSION)
 
     def merge(self, held: bytes | None, delta: bytes, now: float) -> Kept:
         """Join an update with what is held. Raises ValueError for bytes that are no record."""
         if held is None:
             read_record(delta)
-            return Kept(delta, _NEVER, 1)
+            return Kept(delta, NEVER, 1)
         merged = merge_keys(held, delta)
-        return Kept(held if merged == held else merged, _NEVER, 0)
-
-    def sweep(self, held: bytes, now: float) -> Kept:
-        """Nothing lapses."""
-        return Kept(held, _NEVER, 0)
-
-    def shift(self, record: bytes, seconds: float, now: float = _NEVER) -> bytes:
-        """The record, which holds no times of a process. Raises ValueError for bytes that are none."""
-        read_record(record)
-        return record
-
-    def newest(self, record: bytes) -> int:
-        """0: keys have no stamps."""
-        return 0
-
-    def version(self, record: bytes) -> bytes:
-        """What tells it from others: 16 bytes."""
-        return blake2b(record, digest_size=_VERSION_BYTES).digest()
-
-    def trace(self, record: bytes, at: float = -_NEVER) -> bytes:
-        """The same."""
-        return self.version(record)
+        return Kept(held if merged == held else merged, NEVER, 0)
 
 
 class FarmKeys:

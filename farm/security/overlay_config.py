@@ -12,8 +12,7 @@ authority reads what it knows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from cryptography import x509
@@ -23,14 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from farm.security.certificate import OVERLAY_NAME, Key
 from farm.security.config_record import OverlayConfig, SignedConfig
+from farm.security.lasting import NEVER, Kept, LastingKind
 
 KIND: Final = "config"
 CONFIG_BYTES: Final = 65_536
 MOST_REPLICAS: Final = 16
 PARTITIONS: Final = 4096
-VERSION_BYTES: Final = 16
 
-_NEVER: Final = float("inf")
 _PREFIX: Final = b"sipfarm overlay configuration\0"  # nothing else that the key signs begins like this
 
 
@@ -99,28 +97,14 @@ def _open(record: bytes) -> tuple[SignedConfig, OverlayConfig]:
     return signed, config
 
 
-class Kept(NamedTuple):
-    """What became of a record: its bytes, when to sweep it next (never), by how much the number of live entries
-    changed, and whether an update lost against what was held."""
-
-    record: bytes | None
-    due_at: float
-    live: int
-    tombstones: int = 0
-    conflict: bool = False
-
-
-class ConfigKind:
+class ConfigKind(LastingKind):
     """The kind "config" as the store wants it. `authorities` answers those that the node trusts at present; `changed`,
     when set, is told of every newer configuration that came."""
 
-    __slots__ = ("_authorities", "_overlay", "changed", "everywhere", "name", "record_bytes", "since")
+    __slots__ = ("_authorities", "_overlay", "changed")
 
     def __init__(self, overlay: str, authorities: Callable[[], Sequence[x509.Certificate]]) -> None:
-        self.name = KIND
-        self.record_bytes = CONFIG_BYTES
-        self.everywhere = True
-        self.since = 1
+        super().__init__(KIND, CONFIG_BYTES, read_config, since=1, everywhere=True)
         self.changed: Callable[[OverlayConfig], None] | None = None
         self._overlay = overlay
         self._authorities = authorities
@@ -128,13 +112,13 @@ class ConfigKind:
     def merge(self, held: bytes | None, delta: bytes, now: float) -> Kept:
         """Join an update with what is held. Raises ValueError for what our authority has not signed."""
         if held == delta:
-            return Kept(held, _NEVER, 0)
+            return Kept(held, NEVER, 0)
         new = verify_config(delta, self._authorities(), self._overlay)
         if held is not None and (new.sequence, delta) < (read_config(held).sequence, held) and self._is_trusted(held):
-            return Kept(held, _NEVER, 0, 0, True)
+            return Kept(held, NEVER, 0, 0, True)
         if self.changed is not None:
             self.changed(new)
-        return Kept(delta, _NEVER, int(held is None))
+        return Kept(delta, NEVER, int(held is None))
 
     def _is_trusted(self, held: bytes) -> bool:
         """Whether what is held is still signed by one of ours: an authority may have been replaced."""
@@ -143,24 +127,3 @@ class ConfigKind:
         except ValueError:
             return False
         return True
-
-    def sweep(self, held: bytes, now: float) -> Kept:
-        """Nothing lapses."""
-        return Kept(held, _NEVER, 0)
-
-    def shift(self, record: bytes, seconds: float, now: float = _NEVER) -> bytes:
-        """The record, which holds no times of a process. Raises ValueError for bytes that are none."""
-        read_config(record)
-        return record
-
-    def newest(self, record: bytes) -> int:
-        """0: a configuration is ordered by its sequence and has no stamp."""
-        return 0
-
-    def version(self, record: bytes) -> bytes:
-        """What tells it from others: 16 bytes."""
-        return blake2b(record, digest_size=VERSION_BYTES).digest()
-
-    def trace(self, record: bytes, at: float = -_NEVER) -> bytes:
-        """The same: nothing lapses."""
-        return self.version(record)
