@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_typ
 
 import msgspec
 
-from farm import settings
+from farm import farm_settings, settings, watch_settings
 from farm.settings import REPEATED, SECTIONS
 
 HEAD: Final = """\
@@ -44,7 +44,8 @@ one ends them at once.
 def read_texts() -> dict[tuple[str, str], str]:
     """The text below each field, by class and field, and under "" that of the class."""
     texts: dict[tuple[str, str], str] = {}
-    for node in ast.parse(inspect.getsource(settings)).body:
+    modules = (farm_settings, watch_settings, settings)
+    for node in [node for module in modules for node in ast.parse(inspect.getsource(module)).body]:
         if not isinstance(node, ast.ClassDef):
             continue
         texts[node.name, ""] = inspect.cleandoc(ast.get_docstring(node) or "")

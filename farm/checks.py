@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from farm.addresses import Listen, parse_host_port, parse_listen
-from farm.settings import Config, KeysSettings, OverlaySettings, StoreSettings
+from farm.farm_settings import KeysSettings, OverlaySettings, StoreSettings
+from farm.settings import Config
 from farm.sources import KeyPath, Sources
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

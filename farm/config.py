@@ -22,28 +22,25 @@ from typing import Any, Final, get_origin
 import msgspec
 
 from farm.checks import check
+from farm.farm_settings import DnsSettings, OverlaySettings, StoreSettings
 from farm.near_misses import choices_of, explain_unknown_key, explain_unknown_section, fields_of, suggest
 from farm.settings import (
     REPEATED,
     SECTIONS,
-    AdminSettings,
     AuthSettings,
     Config,
-    DnsSettings,
     GatewaySettings,
     LimitSettings,
-    LogSettings,
     NodeSettings,
-    OverlaySettings,
     ProxySettings,
     RegistrarSettings,
     ResolverSettings,
     RouteSettings,
     SipSettings,
-    StoreSettings,
     TlsSettings,
 )
 from farm.sources import ConfigError, Source, Sources, parse_key_path
+from farm.watch_settings import AdminSettings, LogSettings
 
 __all__ = [
     "AdminSettings",

@@ -22,78 +22,27 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
+from farm.labels import (
+    CLASSES,
+    CLOSE_REASONS,
+    DIRECTIONS,
+    DNS_CODES,
+    DNS_TYPES,
+    KINDS,
+    MEMBER_STATES,
+    METHODS,
+    PEER_REASONS,
+    REASONS,
+    ROLES,
+    RPCS,
+    STATES,
+    TRANSPORTS,
+    TYPES,
+)
 from farm.series import OTHER, Family, Gauge, make_combinations
 
 PREFIX: Final = "sipfarm_"
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-METHODS: Final = (
-    "INVITE", "ACK", "BYE", "CANCEL", "REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REFER",
-    "INFO", "PRACK", "UPDATE", OTHER,
-)  # fmt: skip
-DIRECTIONS: Final = ("in", "out")
-CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "6xx")
-TRANSPORTS: Final = ("udp", "tcp", "tls", "ws", "wss", OTHER)
-TYPES: Final = ("invite-server", "server", "invite-client", "client")
-STATES: Final = tuple(
-    (kind, state)
-    for kind, states in (
-        ("invite-server", ("trying", "proceeding", "completed", "confirmed", "accepted")),
-        ("server", ("trying", "proceeding", "completed")),
-        ("invite-client", ("calling", "proceeding", "completed", "accepted")),
-        ("client", ("trying", "proceeding", "completed")),
-    )
-    for state in states
-)
-KINDS: Final = ("registration", "credential", "config", OTHER)
-ROLES: Final = ("owner", "replica")
-DNS_TYPES: Final = ("A", "AAAA", "ANY", "AXFR", "IXFR", "NAPTR", "NS", "SOA", "SRV", OTHER)
-DNS_CODES: Final = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "BADVERS", OTHER)
-MEMBER_STATES: Final = ("joining", "alive", "suspect", "dead", "left")
-RPCS: Final = (
-    "ping", "ping-request", "find-node", "fetch", "store", "stat", "scan", "digest", "keys", "pull", "push", "spend",
-    "diagnose", OTHER,
-)  # fmt: skip
-
-# Why a node was refused, or a frame of one.
-PEER_REASONS: Final = (
-    "no-certificate", "wrong-ca", "wrong-overlay", "expired", "node-id-mismatch", "denied", "wrong-role", "wrong-kind",
-    "foreign-domain", "same-node-id", "version", "handshake", "handshake-timeout", "no-hello", "bad-frame",
-    "bad-message", "oversize-frame", "bad-record", "clock", "too-many-links", "rate", "queue-full", "unknown-node",
-    "bad-contact", "full", OTHER,
-)  # fmt: skip
-
-# Why a connection ended.
-_CLOSE_REASONS: Final = (
-    "peer", "idle", "slow", "limit", "buffer", "malformed", "failed", "handshake", "drained", "stopped",
-)  # fmt: skip
-
-# Why a message was turned away, as SipError.reason, the transports and the limits name it.
-REASONS: Final = (
-    "address-of-record-not-sip", "algorithm-not-offered", "bad-address", "bad-branch", "bad-call-id", "bad-contact",
-    "bad-content-length", "bad-credentials", "bad-cseq", "bad-extension", "bad-header", "bad-header-name",
-    "bad-ipv4-address", "bad-ipv6-address", "bad-method", "bad-number", "bad-parameter", "bad-port", "bad-q",
-    "bad-received", "bad-reg-id", "bad-start-line", "bad-tag", "bad-tel-uri", "bad-uri", "bad-user", "bad-utf-8",
-    "bad-version", "bad-via", "banned", "body-too-large", "caller-unreachable", "cancelled", "contact-is-own-address",
-    "contact-not-sip", "contact-too-long", "control-character", "cseq-mismatch", "cseq-out-of-order", "draining",
-    "empty", "first-hop-lacks-outbound", "flow-gone", "foreign-address-of-record", "foreign-domain", "foreign-nonce",
-    "forgotten-nonce", "header-too-large", "internal-error", "interval-too-brief", "keepalive-rate", "late-response",
-    "loop", "max-breadth", "missing-call-id", "missing-content-length", "missing-cseq", "missing-from", "missing-to",
-    "missing-via", "no-credentials", "no-first-message", "no-gateway", "no-transport", "no-user-in-uri", "no-via",
-    "not-registered", "not-secure", "not-sent", "not-sip", "not-the-sender", "not-tls", "path-not-supported",
-    "proxy-header", "proxy-header-slow", "proxy-not-trusted", "qop-not-offered", "relay-refused", "repeated-contact",
-    "repeated-content-length", "repeated-parameter", "replayed-nonce", "request-rate", "response-not-ours", "restoring",
-    "several-flows", "short-body", "slow-message", "stale-nonce", "star-without-expires-0", "store-full",
-    "store-unavailable", "stray-response", "stun", "stun-rate", "third-party", "tls-alert", "tls-expired",
-    "tls-handshake", "tls-no-certificate", "tls-timeout", "tls-version", "tls-wrong-ca", "tls-wrong-domain",
-    "tls-wrong-usage", "token-altered", "token-expired-key", "token-refused", "too-many-bindings",
-    "too-many-connections", "too-many-connections-from-source", "too-many-headers", "too-many-hops",
-    "too-many-transactions", "too-many-vias", "truncated", "unknown-gruu", "unknown-scheme", "unknown-user",
-    "unlocatable-scheme", "unresolvable", "unsupported", "uri-headers", "uri-mismatch", "uri-too-long", "user-disabled",
-    "websocket-frame", "websocket-message-too-large", "websocket-origin", "websocket-subprotocol", "websocket-upgrade",
-    "write-buffer-full", "wrong-password",
-    OTHER,
-)  # fmt: skip
 
 _DELAYS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ADDED: Final = (0.00025, 0.0005, 0.001, 0.0015, 0.0025, 0.005, 0.008, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
@@ -251,7 +200,7 @@ class Metrics:
             ("transport", "reason"),
             make_combinations(
                 TRANSPORTS,
-                (*_CLOSE_REASONS, OTHER),
+                (*CLOSE_REASONS, OTHER),
             ),
         )
         self.transport_errors = self._counter(

@@ -22,7 +22,10 @@ FARM = ROOT / "farm"
 MODULES = sorted(path for path in FARM.rglob("*.py") if path.name != "__init__.py")
 PACKAGES = sorted(path for path in FARM.rglob("__init__.py"))
 
-LEAVES = {"addresses", "deadlines", "draws", "metrics", "series", "config", "settings", "sources", "logs"}
+LEAVES = {
+    "addresses", "deadlines", "draws", "metrics", "labels", "series", "config", "settings", "sections", "farm_settings",
+    "watch_settings", "sources", "logs",
+}  # fmt: skip
 MIDDLE = {"transaction", "security", "sip"}
 SIBLINGS = {"admin", "frontend", "overlay", "proxy", "registrar", "resolve", "transport"}
 
@@ -31,14 +34,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deadlines": set(),
     "draws": set(),
     "series": set(),
-    "metrics": {"series"},
+    "labels": {"series"},
+    "metrics": {"labels", "series"},
     "logs": {"series"},
-    "settings": set(),
+    "sections": set(),
+    "farm_settings": {"sections"},
+    "watch_settings": {"sections"},
+    "settings": {"farm_settings", "sections", "watch_settings"},
     "sources": set(),
     "near_misses": {"settings"},
     "addresses": set(),
-    "checks": {"addresses", "settings", "sources"},
-    "config": {"checks", "near_misses", "settings", "sources"},
+    "checks": {"addresses", "farm_settings", "settings", "sources"},
+    "config": {"checks", "farm_settings", "near_misses", "settings", "sources", "watch_settings"},
     "systemd": set(),
     "lock": {"config"},
     "changes": {"config", "settings"},

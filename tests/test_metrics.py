@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from farm.metrics import PEER_REASONS, PREFIX, REASONS, Metrics
+from farm.labels import PEER_REASONS, REASONS
+from farm.metrics import PREFIX, Metrics
 from farm.transaction.machines import CLIENT, INVITE_CLIENT, INVITE_SERVER, SERVER, State
 
 ROOT = Path(__file__).parent.parent

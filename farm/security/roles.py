@@ -18,9 +18,10 @@ from typing import Final
 import msgspec
 
 from farm.config import Config, ConfigError
+from farm.farm_settings import DnsSettings
 from farm.security.certificate import EDGE, subject_of, unpack_certificates
 from farm.security.identity import CERTIFICATE_NAME
-from farm.settings import DnsSettings, SipSettings, TlsSettings
+from farm.settings import SipSettings, TlsSettings
 
 _FILE_BYTES: Final = 1 << 16
 

@@ -10,7 +10,8 @@ from typing import Final
 
 from prometheus_client import Counter
 
-from farm.metrics import CLASSES, METHODS, Metrics
+from farm.labels import CLASSES, METHODS
+from farm.metrics import Metrics
 from farm.series import OTHER
 
 _CSEQ: Final = b"\r\nCSeq: "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typing
 
-from farm.metrics import RPCS, Metrics
+from farm.labels import RPCS
+from farm.metrics import Metrics
 from farm.overlay import wire
 from farm.overlay.requests import CLASS_OF, RANK, make_kinds
 from farm.series import OTHER

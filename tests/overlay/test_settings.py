@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from farm.farm_settings import OverlaySettings
 from farm.overlay.settings import NodeSettings
-from farm.settings import OverlaySettings
 
 
 def test_a_node_that_is_told_nothing_has_the_defaults_of_the_configuration() -> None:

@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
 
-from farm.metrics import PEER_REASONS
+from farm.labels import PEER_REASONS
 from farm.security.peer import Peer, PeerRefused, check_certificate, reason_of_failure, reason_of_verification
 from tests.support.certificates import (
     BOTH,
