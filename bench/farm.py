@@ -1,8 +1,8 @@
 """The farm's part of `make bench`: replicated registrations beside Kamailio's, then what only a farm has.
 
-`replicated` is a comparison, in rounds as those of `run.py`; `latency`, `relayed` and `recovery` are figures of sipfarm
-alone, with what is asked of them. All addresses are reserved for the run, so that nothing else on the machine is in the
-way.
+`replicated` is a comparison, in rounds as those of `run.py`; `latency`, `relayed`, `recovery` and `scrape` are figures
+of sipfarm alone, with what is asked of them. All addresses are reserved for the run, so that nothing else on the
+machine is in the way.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from bench.recovery import CRASH_NODES, measure_crash_and_pause, measure_join
 from bench.relayed import HOSTS, measure_relayed
 from bench.replicated import CASES, Case, measure
 from bench.results import Result
+from bench.scrape import HOSTS as SCRAPE_HOSTS
+from bench.scrape import measure_scrape
 from bench.servers import Kamailio, Server, Sipfarm
 from tests.support.loopback import reserve_addresses
 from tests.support.processes import ProgramFailed
 
-PARTS: Final = ("replicated", "latency", "relayed", "recovery")
+PARTS: Final = ("replicated", "latency", "relayed", "recovery", "scrape")
 LATENCY_NODES: Final = 9
 
 
@@ -54,7 +56,7 @@ def measure_once(case: Case, server: FarmServer, rate: int, seconds: float) -> M
 
 
 def measure_figures(parts: Sequence[str], options: argparse.Namespace) -> list[Result]:
-    """Latency, relays and recovery, of the node that is not compiled; a part that fails says why instead."""
+    """Latency, relays, recovery and scrapes, of the node that is not compiled; a part that fails says why instead."""
     quick, store = options.quick, options.store
     results: list[Result] = []
     if "latency" in parts:
@@ -84,6 +86,13 @@ def measure_figures(parts: Sequence[str], options: argparse.Namespace) -> list[R
 
         results += _measure("join", 6, join)
         results += _measure("crash", 2 * CRASH_NODES, crash)
+    if "scrape" in parts:
+
+        def scrape(hosts: Sequence[str], directory: Path) -> list[Result]:
+            seconds, rounds = (3.0, 1) if quick else (15.0, 3)
+            return measure_scrape(hosts, directory, seconds=seconds, rounds=rounds, store=store)
+
+        results += _measure("scrape", SCRAPE_HOSTS, scrape)
     return results
 
 

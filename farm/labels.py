@@ -13,6 +13,8 @@ METHODS: Final = (
     "INVITE", "ACK", "BYE", "CANCEL", "REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REFER",
     "INFO", "PRACK", "UPDATE", OTHER,
 )  # fmt: skip
+ANSWERED_METHODS: Final = tuple(method for method in METHODS if method != "ACK")
+FORWARDED_METHODS: Final = tuple(method for method in ANSWERED_METHODS if method != "CANCEL")  # as a request of its own
 DIRECTIONS: Final = ("in", "out")
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "6xx")
 TRANSPORTS: Final = ("udp", "tcp", "tls", "ws", "wss", OTHER)
@@ -27,21 +29,48 @@ STATES: Final = tuple(
     )
     for state in states
 )
-KINDS: Final = ("registration", "credential", "config", OTHER)
-ROLES: Final = ("owner", "replica")
+KINDS: Final = ("registration", "credential", "keys", "config", OTHER)
+STORED_KINDS: Final = ("registration", "credential", "keys", OTHER)  # that owners keep: config is everywhere
+PLACES: Final = ("transport", "timer", "core", "resolver", "journal", "admin", "overlay", "dns", "accounting", OTHER)
+ROLES: Final = ("owner", "replica", "guest")
+LIMITED: Final = ("records", "transactions", "connections")
 DNS_TYPES: Final = ("A", "AAAA", "ANY", "AXFR", "IXFR", "NAPTR", "NS", "SOA", "SRV", OTHER)
 DNS_CODES: Final = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "BADVERS", OTHER)
 MEMBER_STATES: Final = ("joining", "alive", "suspect", "dead", "left")
 RPCS: Final = (
     "ping", "ping-request", "find-node", "fetch", "store", "stat", "scan", "digest", "keys", "pull", "push", "spend",
-    "diagnose", OTHER,
+    "diagnose",
 )  # fmt: skip
+LOOKUPS: Final = ("owners", "upkeep", "trace")
+
+# The changes of a node's state that there are, by what tells of them: from, to, cause. Of itself a node says no more
+# than three states, a probe makes suspects, a time that has passed makes the dead; word of others and a link that opens
+# or breaks may tell anything.
+TRANSITIONS: Final = tuple(
+    (before, after, cause)
+    for cause, befores, afters in (
+        ("self", ("joining", "alive", "left"), ("joining", "alive", "left")),
+        ("gossip", ("none", *MEMBER_STATES), MEMBER_STATES),
+        ("probe", ("joining", "alive"), ("suspect",)),
+        ("link", ("none", *MEMBER_STATES), MEMBER_STATES),
+        ("timeout", ("joining", "alive", "suspect"), ("dead",)),
+    )
+    for before in befores
+    for after in afters
+    if before != after
+)
+
+# What became of an INVITE that would open a dialog, by RFC 6076's classes of responses (§4.6-4.8); who ended a call.
+CALL_RESULTS: Final = (
+    "answered", "busy", "no-answer", "cancelled", "refused", "redirected", "unreachable", "failed", OTHER,
+)  # fmt: skip
+CALL_ENDS: Final = ("caller", "callee", "farm", "lost")
 
 # Why a node was refused, or a frame of one.
 PEER_REASONS: Final = (
     "no-certificate", "wrong-ca", "wrong-overlay", "expired", "node-id-mismatch", "denied", "wrong-role", "wrong-kind",
     "foreign-domain", "same-node-id", "version", "handshake", "handshake-timeout", "no-hello", "bad-frame",
-    "bad-message", "oversize-frame", "bad-record", "clock", "too-many-links", "rate", "queue-full", "unknown-node",
+    "bad-message", "oversize-frame", "bad-record", "clock", "too-many-links", "rate", "queue-full",
     "bad-contact", "full", OTHER,
 )  # fmt: skip
 

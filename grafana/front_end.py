@@ -120,12 +120,6 @@ FRONT_END: Final = Dashboard(
                     (_rejected("too-many-connections|too-many-connections-from-source|no-first-message|slow-message"),),
                 ),
                 Panel(
-                    "Keep-alives",
-                    "ops",
-                    "Pings of phones over their flows: empty lines, and STUN over UDP.",
-                    (Query(rate("sipfarm_keepalives_total", by="transport"), "{{transport}}"),),
-                ),
-                Panel(
                     "Certificates for TLS expire in",
                     "s",
                     "Time until the first certificate that a node shows to phones expires; 0 where it shows none.",

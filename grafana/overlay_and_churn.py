@@ -8,19 +8,72 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.panels import Dashboard, Panel, Query, quantile, rate
+from grafana.panels import (
+    BAD_ABOVE_ZERO,
+    FINE_AT_ONE,
+    FINE_AT_ZERO,
+    Dashboard,
+    Panel,
+    Query,
+    make_gauge,
+    make_heatmap,
+    make_stat,
+    quantile,
+    quantiles,
+    rate,
+)
 
-_SHARES: Final = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
-
-
-def _quantiles(metric: str, labels: str = "") -> tuple[Query, ...]:
-    return tuple(Query(quantile(share, metric, labels), legend) for share, legend in _SHARES)
-
+_NOW: Final = (
+    make_stat(
+        "Nodes alive",
+        "short",
+        "As the node that knows most of them sees it.",
+        "job:sipfarm_nodes_alive:max{^}",
+    ),
+    make_stat(
+        "Nodes suspected",
+        "short",
+        "Nodes that do not answer, and are dead unless they refute it within seconds.",
+        'max(sipfarm_members{@,state="suspect"})',
+        FINE_AT_ZERO,
+        "suspected",
+    ),
+    make_stat(
+        "Replicas missing",
+        "short",
+        "Partitions of which some owner is not known to hold the same. A rolling restart waits for 0.",
+        "job:sipfarm_underreplicated_partitions:sum{^}",
+        FINE_AT_ZERO,
+    ),
+    make_gauge(
+        "In step, the worst node",
+        "Share of its partitions that it has compared with the other owners since they came.",
+        "min(sipfarm_sync_progress_ratio{@})",
+        FINE_AT_ONE,
+        "in step",
+    ),
+    make_stat(
+        "Lookups",
+        "s",
+        "99 of 100 are faster.",
+        quantile(0.99, "sipfarm_lookup_seconds"),
+        legend="p99",
+    ),
+    make_stat(
+        "Quorum failures",
+        "ops",
+        "Reads and writes refused for lack of answers, a second.",
+        rate("sipfarm_quorum_failures_total"),
+        BAD_ABOVE_ZERO,
+        "failures",
+    ),
+)
 
 OVERLAY_AND_CHURN: Final = Dashboard(
     "sipfarm-overlay-churn",
     "sipfarm: Overlay and churn",
     (
+        ("Now", _NOW),
         (
             "Members",
             (
@@ -80,7 +133,20 @@ OVERLAY_AND_CHURN: Final = Dashboard(
                     "Lookup time",
                     "s",
                     "Time to find the owners of a key; 0 to 1 ms where all nodes are known.",
-                    _quantiles("sipfarm_lookup_seconds"),
+                    quantiles("sipfarm_lookup_seconds"),
+                ),
+                make_heatmap(
+                    "Lookups that messages wait for",
+                    "Time to find the owners of a key by asking; where all are known nothing is asked, and nothing "
+                    "shown.",
+                    "sipfarm_lookup_seconds",
+                    'kind="owners"',
+                ),
+                Panel(
+                    "Lookups, by what for",
+                    "ops",
+                    "owners: a message waits. upkeep: the routing table's own. trace: sipfarm lookup.",
+                    (Query(rate("sipfarm_lookup_seconds_count", by="kind"), "{{kind}}"),),
                 ),
                 Panel(
                     "Lookups that failed",
@@ -109,16 +175,16 @@ OVERLAY_AND_CHURN: Final = Dashboard(
                     "Read time",
                     "s",
                     "Time to read a record from its owners: what a call to a registered user waits for.",
-                    _quantiles("sipfarm_fetch_seconds"),
+                    quantiles("sipfarm_fetch_seconds"),
                 ),
                 Panel(
                     "Write time",
                     "s",
                     "Time until a majority of the owners has a change: what a REGISTER waits for.",
-                    _quantiles("sipfarm_store_seconds"),
+                    quantiles("sipfarm_store_seconds"),
                 ),
                 Panel(
-                    "Quorum failures",
+                    "Quorum failures, by operation",
                     "ops",
                     "Reads and writes refused for lack of answers. Each is a phone that was answered 500.",
                     (Query(rate("sipfarm_quorum_failures_total", by="op"), "{{op}}"),),
@@ -203,7 +269,8 @@ OVERLAY_AND_CHURN: Final = Dashboard(
                 Panel(
                     "Records",
                     "short",
-                    "Records held, by kind and by the node's part in them, added over the nodes.",
+                    "Records held, by kind, added over the nodes. owner: each record once. replica: its other copies. "
+                    "guest: where it is no more at home, until it is handed over.",
                     (Query("sum by (kind, role) (sipfarm_records{@})", "{{kind}}, {{role}}"),),
                 ),
                 Panel(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isnan
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from farm.series import Family, Gauge, make_combinations
@@ -95,3 +95,40 @@ def test_a_forgotten_child_is_scraped_no_more_and_begins_anew() -> None:
     family.forget("never known")
     assert b'a="1"' not in generate_latest(registry)
     assert read(family.declare("1")) == 0
+
+
+def test_a_family_writes_what_prometheus_client_would() -> None:
+    disable_created_metrics()
+    for family in (
+        Family(
+            Histogram("d_seconds", "How \\ long.", ("z", "a"), buckets=(0.1, 1e7), registry=None),
+            ("z", "a"),
+            [("1", "2")],
+        ),
+        Family(Gauge("y", "That.", registry=None), (), [()]),
+        Family(Gauge("up", "Which\nis.", ("target",), registry=None), ("target",), [('sip:a"\\\n',), ("",)]),
+        make_counter(("a", "b"), make_combinations(("1", "2"), ("3",))),
+        make_counter(("none",), []),
+    ):
+        for value in (0.0, 0.05, 123456789.0, -3.5, float("inf"), float("nan")):
+            for _, child in family:
+                if isinstance(child, Histogram):
+                    child.observe(value)
+                elif isinstance(child, Gauge):
+                    child.set(value)
+                elif value > 0:
+                    child.inc(value)
+            registry = CollectorRegistry()
+            registry.register(family)
+            lines: list[str] = []
+            family.write(lines)
+            assert "".join(lines) == generate_latest(registry).decode()
+
+
+def test_what_is_forgotten_is_written_no_more_and_what_comes_later_is() -> None:
+    family = Family(Gauge("up", "What.", ("a",), registry=None), ("a",), [("1",)])
+    family.declare("2").set_function(lambda: 1 / 0)
+    family.forget("1")
+    lines: list[str] = []
+    family.write(lines)
+    assert lines == ["# HELP up What.\n# TYPE up gauge\n", 'up{a="2"} NaN\n']

@@ -112,9 +112,10 @@ class Authority:
         ports, self._ports, self._sockets = self._ports, [], []
         return gatherResults([maybeDeferred(port.stopListening) for port in ports])
 
-    def change(self, settings: DnsSettings) -> None:
-        """Take other limits and secondaries; the rest of the settings are those that it has, or wait for a restart."""
+    def change(self, settings: DnsSettings, zone: ZoneSettings) -> None:
+        """Take other limits and secondaries, and what is said of the zone but its name, which waits for a restart."""
         self.settings = settings
+        self.zone.change(zone)
         self._rate.change(settings.responses_per_second)
         secondaries = read_secondaries(settings)
         self.answers.secondaries = frozenset(host for host, _ in secondaries)

@@ -101,6 +101,7 @@ class Zone:
         self._inner: frozenset[Name] = frozenset()  # names that have names below them, and no records
         self._edges: tuple[Edge, ...] = ()
         self._changed_at = float("-inf")
+        self._outdated = False  # the settings have changed since the version that is shown
 
     def __len__(self) -> int:
         """How many nodes it shows."""
@@ -116,13 +117,21 @@ class Zone:
         """Whether anything is known to be shown."""
         return bool(self._edges)
 
+    def change(self, settings: ZoneSettings) -> None:
+        """Take other settings of the same zone; the next `update` makes the new version."""
+        if settings != self._settings:
+            self._settings = settings
+            self._outdated = True
+
     def update(self, edges: Iterable[Edge], now: float, wall: float) -> bool:
         """Show these nodes; answers whether that made a new version. With none the last ones stay: an empty zone helps
         nobody. A change too soon after the last waits to be said again."""
         wanted = tuple(sorted(edge for edge in edges if edge.listeners))
-        if not wanted or wanted == self._edges or now - self._changed_at < CHANGE_SECONDS:
+        same = wanted == self._edges and not self._outdated
+        if not wanted or same or now - self._changed_at < CHANGE_SECONDS:
             return False
         self._edges = wanted
+        self._outdated = False
         self._changed_at = now
         self.serial = next_serial(self.serial, wall) if self.serial else max(int(wall) % _SERIALS, 1)
         self._build()

@@ -38,6 +38,7 @@ order:
 - `replication.py`  what has to be compared with whom as members come and go, and whose answers count meanwhile
 - `errands.py`   what is to be compared with whom, and from when on
 - `handover.py`  what is held here and owned elsewhere, until its owners have it
+- `holdings.py`  how much of what is held here this node owns
 - `antientropy.py`  comparing, the side that is asked: digests, key lists, records
 - `comparison.py`  the side that asks: one partition made equal on two nodes
 - `budget.py`   what that may move in a second

@@ -25,7 +25,7 @@ class Access:
     this node may write at all: other nodes refuse the writes of one without the role edge, and a copy that it had made
     for itself would come to them by repair."""
 
-    __slots__ = ("_locating", "_may_write", "_means", "_offset", "_writes", "open", "recall")
+    __slots__ = ("_locating", "_may_write", "_means", "_offset", "open", "recall", "writes")
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Access:
         self._means = means
         self._locating = locating
         self._offset = offset
-        self._writes = writes
+        self.writes = writes
         self._may_write = may_write
 
     @property
@@ -68,7 +68,7 @@ class Access:
             return refused
         if not self._may_write:
             return Failed("not-an-edge")
-        if self._writes is not None and self._writes.take(key, now):
+        if self.writes is not None and self.writes.take(key, now):
             return Failed("rate")
         if self._locating.knows(partition_of(key)):
             return self._begin_write(kind, key, delta, done, base, now)

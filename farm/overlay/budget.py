@@ -22,10 +22,14 @@ class Budget:
     __slots__ = ("_left", "_most", "_rate", "_told_at")
 
     def __init__(self, bytes_per_second: float) -> None:
-        self._rate = bytes_per_second
-        self._most = bytes_per_second * _BURST_SECONDS
+        self.change(bytes_per_second)
         self._left = self._most
         self._told_at = 0.0
+
+    def change(self, bytes_per_second: float) -> None:
+        """So much from now on."""
+        self._rate = bytes_per_second
+        self._most = bytes_per_second * _BURST_SECONDS
 
     def pay(self, size: int, now: float) -> None:
         """So many bytes have moved."""

@@ -145,7 +145,7 @@ class Calls:
         self._clock = clock
         self._wall = wall
         self._coalesce_seconds = coalesce_seconds
-        self._interval = 1.0 / requests_per_second if requests_per_second else 0.0
+        self.limit(requests_per_second)
         self._log_failure = log_failure
         self._note_clock = note_clock
         self._peers: dict[bytes, _Peer] = {}
@@ -161,6 +161,10 @@ class Calls:
         self._bytes_out = [metrics.overlay_bytes.child("out", name) for name in RANK]
 
     # Out
+
+    def limit(self, requests_per_second: int) -> None:
+        """Take so many requests of one peer each second from now on; 0 for any number."""
+        self._interval = 1.0 / requests_per_second if requests_per_second else 0.0
 
     def ask(
         self,

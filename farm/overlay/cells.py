@@ -81,6 +81,12 @@ class Cells:
                 count += len(cell)
         return count
 
+    def sizes(self, kind: str) -> Iterator[tuple[int, int]]:
+        """The partitions of which records of a kind are held, each with how many."""
+        for partition, cell in enumerate(self._prints.get(kind, ())):
+            if cell is not None:
+                yield partition, len(cell)
+
     def prints(self, partition: int) -> Iterator[tuple[str, bytes, int]]:
         """Kind, key and print of every record of a partition, which must not change meanwhile."""
         for kind, cells in self._prints.items():

@@ -97,15 +97,21 @@ class Handover:
                 store.drop(partition, now)
         return wanted
 
+    def progress(self) -> float:
+        """While this node leaves: of the partitions held when it began, the share that all who are to have them have;
+        1.0 otherwise."""
+        filled = set(self._store.filled()).intersection(self._given)
+        lacking = sum([not self._is_with_all(partition) for partition in filled])
+        return 1.0 - lacking / len(self._given) if lacking else 1.0
+
     def is_done(self) -> bool:
         """Whether all that is held here is with all who are to have it; when this node leaves, all that was held when
         it began to."""
-        store = self._store
-        for partition in store.filled():
-            if self.concerns(partition) and (self._after is None or partition in self._given):
-                digest = store.digest(partition)
-                holders = self._holders.get(partition, {})
-                given = self._given.get(partition, ())
-                if any(holders.get(node) != digest and node not in given for node in self.takers(partition)):
-                    return False
-        return True
+        due = [each for each in self._store.filled() if self.concerns(each)]
+        return all(self._is_with_all(each) for each in due if self._after is None or each in self._given)
+
+    def _is_with_all(self, partition: int) -> bool:
+        digest = self._store.digest(partition)
+        holders = self._holders.get(partition, {})
+        given = self._given.get(partition, ())
+        return all(holders.get(node) == digest or node in given for node in self.takers(partition))

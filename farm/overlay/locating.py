@@ -67,7 +67,9 @@ class Locating:
             return
         self._waiting[partition] = [go]
         want = self._ownership.replicas + MORE_THAN_OWNERS
-        self._routing.find(partition_id(partition), want, lambda result, now: self._found(partition, result, now), now)
+        self._routing.find(
+            partition_id(partition), want, lambda result, now: self._found(partition, result, now), now, kind="owners"
+        )
 
     def drop(self, node: bytes) -> None:
         """A node has died or left."""

@@ -484,7 +484,8 @@ class OverlayNode:
 
     def trace(self, target: bytes, done: Callable[[Result, float], None], now: float) -> None:
         """Look up the nodes nearest to an ID, starting from the three nearest that are known; for the console."""
-        self.routing.find(target, self.ownership.replicas, done, now, known=self.routing.nearest(target, 3))
+        known = self.routing.nearest(target, 3)
+        self.routing.find(target, self.ownership.replicas, done, now, known=known, kind="trace")
 
     def target_of(self, key: bytes) -> bytes:
         """The ID that a key's owners are near to."""

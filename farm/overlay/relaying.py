@@ -88,6 +88,7 @@ class Relaying:
         edge: bool,
     ) -> None:
         self.user: RelayUser | None = None
+        self.users: dict[int, RelayUser] = {}  # of purposes that are not its
         self._calls = calls
         self._links = links
         self._find = find
@@ -152,9 +153,10 @@ class Relaying:
 
     def lost(self, node: bytes, relays: list[Relay], now: float) -> None:
         """These were told, and the link took them no more."""
-        if self.user is not None:
-            for relay in relays:
-                self.user.receive_relay_failure(node, relay, now)
+        for relay in relays:
+            user = self.users.get(relay.purpose, self.user)
+            if user is not None:
+                user.receive_relay_failure(node, relay, now)
 
     def stop(self) -> None:
         """Wait for no link any more."""
@@ -175,5 +177,7 @@ class Relaying:
             self._wrong_role.inc()
         elif len(relay.data) > MOST_DATA_BYTES or len(relay.head) > MOST_HEAD_BYTES:
             self._bad_message.inc()
-        elif self.user is not None:
-            self.user.receive_relay(node, relay, now)
+        else:
+            user = self.users.get(relay.purpose, self.user)
+            if user is not None:
+                user.receive_relay(node, relay, now)

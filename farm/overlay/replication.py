@@ -126,15 +126,24 @@ class Plan:
         self.unsettled -= heard
         return bool(heard) and not self.unsettled
 
-    def count_missing(self) -> tuple[int, int, int]:
-        """How many partitions have 1, 2, or more present owners that are not known to hold the same."""
+    def owned(self) -> list[int]:
+        """The partitions that this node owns at present."""
+        return [each for each in self.duties if self._own in self._current[each]]
+
+    def missing(self) -> dict[int, int]:
+        """For each partition owned here that lacks any, how many of its present owners are not known to hold the
+        same."""
         missing: dict[int, int] = {}
         for node, shared in self._shared.items():
             for partition in shared - self._equal.get(node, _NONE):
                 if node in self._current[partition]:
                     missing[partition] = missing.get(partition, 0) + 1
+        return missing
+
+    def count_missing(self) -> tuple[int, int, int]:
+        """How many partitions have 1, 2, or more present owners that are not known to hold the same."""
         counts = [0, 0, 0]
-        for number in missing.values():
+        for number in self.missing().values():
             counts[min(number, 3) - 1] += 1
         return counts[0], counts[1], counts[2]
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from farm.deadlines import Deadline, Deadlines
+from farm.labels import LOOKUPS
 from farm.metrics import Metrics
 from farm.overlay.churn import Churn
 from farm.overlay.gossip import make_hearsay
@@ -95,7 +96,9 @@ class Routing:
         self._gone: list[float] = []
         self._refreshing: Deadline | None = None
         self._seconds = {
-            found: metrics.lookup_seconds.child("node", "found" if found else "failed") for found in (True, False)
+            (kind, found): metrics.lookup_seconds.child(kind, "found" if found else "failed")
+            for kind in LOOKUPS
+            for found in (True, False)
         }
         self._hops = metrics.lookup_hops.child()
         self._rpcs = metrics.lookup_rpcs.child()
@@ -169,14 +172,16 @@ class Routing:
         *,
         known: Iterable[Contact] | None = None,
         within: float = FIND_SECONDS,
+        kind: str = "upkeep",
     ) -> None:
-        """Find the `want` nodes nearest to an ID by asking, whatever the table says; `done` is called once."""
+        """Find the `want` nodes nearest to an ID by asking, whatever the table says; `done` is called once. `kind`, one
+        of `LOOKUPS`, is how it is counted."""
         start = self.table.nearest(target, ASKED_CONTACTS) if known is None else list(known)
         lookup = Lookup(
             target, want, start, own=self._own, deadline_at=now + within, patience=self._calls.patience,
             hedge_after=self._calls.hedge_after,
         )  # fmt: skip
-        search = _Search(self, lookup, start, done, now)
+        search = _Search(self, lookup, start, done, now, kind)
         self._searches.add(search)
         search.go(now)
 
@@ -190,7 +195,7 @@ class Routing:
         """A lookup is over."""
         self._searches.discard(search)
         finished = result.finished
-        self._seconds[bool(finished.contacts) and finished.in_time].observe(now - search.begun_at)
+        self._seconds[search.kind, bool(finished.contacts) and finished.in_time].observe(now - search.begun_at)
         self._hops.observe(finished.hops)
         self._rpcs.observe(finished.rpcs)
         if search.lookup.hedges:
@@ -230,8 +235,11 @@ class Routing:
 class _Search:
     """A lookup that is carried out."""
 
-    def __init__(self, routing: Routing, lookup: Lookup, known: Sequence[Contact], done: Done, now: float) -> None:
+    def __init__(
+        self, routing: Routing, lookup: Lookup, known: Sequence[Contact], done: Done, now: float, kind: str
+    ) -> None:
         self.lookup = lookup
+        self.kind = kind
         self.done = done
         self.begun_at = now
         self.timer: Deadline | None = None

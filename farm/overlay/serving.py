@@ -90,7 +90,7 @@ class Serving:
     """Answers from `records`. `stores` is whether this node has the role, `observe(stamp)` whether a record's newest
     stamp can be believed; `writes` limits those of each key."""
 
-    __slots__ = ("_metrics", "_observe", "_records", "_stores", "_view", "_writers", "_writes", "spender")
+    __slots__ = ("_metrics", "_observe", "_records", "_stores", "_view", "_writers", "spender", "writes")
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Serving:
         self._writers = writers
         self._metrics = metrics
         self._stores = stores
-        self._writes = writes
+        self.writes = writes
         self._observe = observe
 
     def fetch(self, message: Fetch) -> Fetched:
@@ -134,7 +134,7 @@ class Serving:
         reason = self._writers.refuse(node, message.kind, message.key)
         if reason:
             return self._refused(message.call, NOT_ALLOWED, reason)
-        if self._writes is not None and self._writes.take(message.key, now):
+        if self.writes is not None and self.writes.take(message.key, now):
             return self._refused(message.call, TOO_OFTEN, "rate")
         try:
             delta = shelf.kind.shift(message.delta, shift, now)

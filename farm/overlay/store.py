@@ -239,11 +239,11 @@ class _Index(NamedTuple):
 class Store:
     """All records of a node, of the kinds it was built with. `most_records` bounds their number."""
 
-    __slots__ = ("_indexes", "_most", "cells", "shelves")
+    __slots__ = ("_indexes", "cells", "most", "shelves")
 
     def __init__(self, kinds: Iterable[Kind], *, most_records: int = 2_000_000, slot_seconds: float = 5.0) -> None:
         self.shelves = {kind.name: Shelf(kind, slot_seconds) for kind in kinds}
-        self._most = most_records
+        self.most = most_records
         self.cells: Cells | None = None
         self._indexes: dict[int, _Index] = {}
 
@@ -265,7 +265,7 @@ class Store:
         if held is None:
             if len(key) > KEY_BYTES:
                 return Full("record")
-            if len(self) >= self._most:
+            if len(self) >= self.most:
                 return Full("records")
         merged = shelf.kind.merge(held, delta, now)
         record = merged.record
@@ -326,6 +326,10 @@ class Store:
     def count(self, partition: int) -> int:
         """How many records a partition has here."""
         return self._tracked().count(partition)
+
+    def sizes(self, kind: str) -> Iterable[tuple[int, int]]:
+        """The partitions of which records of a kind are held, each with how many."""
+        return self._tracked().sizes(kind)
 
     def filled(self) -> list[int]:
         """The partitions of which anything is held."""

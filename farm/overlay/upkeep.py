@@ -86,7 +86,7 @@ class _Peer:
 
 class Upkeep:
     """Keeps what this node holds equal with the other owners. `shift` answers, inside an answer's `done`, what to add
-    to its records' times (`Calls.shift`)."""
+    to its records' times (`Calls.shift`). `plan` and `handover` tell what is missing and how far a leaving node is."""
 
     def __init__(
         self,
@@ -119,12 +119,12 @@ class Upkeep:
         self._rng = rng
         self._listener = listener
         self._compare_seconds = compare_seconds
-        self._budget = Budget(bytes_per_second)
-        traffic = Traffic(self._budget, metrics)
+        self.budget = Budget(bytes_per_second)
+        traffic = Traffic(self.budget, metrics)
         intake = Intake(store, traffic, observe or _believe)
         self._answers = Answers(store, intake, traffic, self)
         self._tools = Tools(store, ask, shift, intake, traffic, deadlines, version_of)
-        self._plan = Plan(own, hold_down_seconds)
+        self.plan = Plan(own, hold_down_seconds)
         self._versions = (-1, -1)
         self._live: frozenset[bytes] = frozenset()
         self._peers: dict[bytes, _Peer] = {}
@@ -133,7 +133,7 @@ class Upkeep:
         self._running: dict[tuple[int, bytes], Comparison] = {}
         self._priorities: dict[tuple[int, bytes], int] = {}  # of those waiting and running
         self._confirmations: dict[tuple[int, bytes], int] = {}
-        self._handover = Handover(own, store, self._plan.duties, self._plan.owners, grace_seconds)
+        self.handover = Handover(own, store, self.plan.duties, self.plan.owners, grace_seconds)
         self._left: Callable[[float], None] | None = None
         self._place = 0
         self._look_at = 0.0
@@ -176,7 +176,7 @@ class Upkeep:
         self._live = live = nodes.union([node for node, _ in self._coming.nodes])
         was_synchronised = self.synchronised
         filled = frozenset(self._store.filled())
-        errands = self._plan.update(self._current.all_owners(), self._coming.all_owners(), nodes, live, filled, now)
+        errands = self.plan.update(self._current.all_owners(), self._coming.all_owners(), nodes, live, filled, now)
         for node in [node for node in self._peers if node not in live]:
             del self._peers[node]
         for key in [key for key in self._running if key[1] not in live]:
@@ -184,7 +184,7 @@ class Upkeep:
             self._priorities.pop(key, None)
         for errand in errands:
             self._errands.add(errand)
-        for node in self._plan.peers:
+        for node in self.plan.peers:
             self._peer(node, now)
         if self.synchronised and not was_synchronised:
             self._deadlines.add(now, self._say_synchronised)
@@ -204,44 +204,44 @@ class Upkeep:
 
     def leave_to(self, after: Owners, now: float) -> None:
         """While we leave: these are the owners when we are gone, since one of them has gone or come."""
-        self._handover.leave(after.all_owners())
+        self.handover.leave(after.all_owners())
         self._look_elsewhere(now)
         self._work(None, now)
 
     def stay(self) -> None:
         """Do not leave after all."""
-        self._handover.stay()
+        self.handover.stay()
         self._left = None
 
     # What is known
 
     def is_settled(self, partition: int) -> bool:
         """Whether this node's answers count: it owns the partition and has compared it with all who had it."""
-        return self._plan.is_settled(partition)
+        return self.plan.is_settled(partition)
 
     def progress(self) -> float:
         """Share of the partitions owned (or to be owned) here that are settled: 1.0 when all are."""
-        duties = len(self._plan.duties)
-        return 1.0 - len(self._plan.unsettled) / duties if duties else 1.0
+        duties = len(self.plan.duties)
+        return 1.0 - len(self.plan.unsettled) / duties if duties else 1.0
 
     @property
     def synchronised(self) -> bool:
         """Whether all of them are."""
-        return self._started and not self._plan.unsettled
+        return self._started and not self.plan.unsettled
 
     def missing(self) -> tuple[int, int, int]:
         """How many of our partitions lack 1, 2, or more of their owners' confirmation."""
-        return self._plan.count_missing()
+        return self.plan.count_missing()
 
     def shared_group(self, node: bytes, group: int, now: float) -> Sequence[int]:
         """The partitions of a group that this node and the other own, in order."""
-        return self._plan.shared(node, group * GROUP, (group + 1) * GROUP, now)
+        return self.plan.shared(node, group * GROUP, (group + 1) * GROUP, now)
 
     def found_equal(self, partitions: Sequence[int], node: bytes, now: float) -> None:
         """The other node holds the same of these partitions."""
-        for partition in self._handover.tracks(partitions):
-            self._handover.note(partition, node, self._store.digest(partition))
-        if self._plan.found_equal(partitions, node):
+        for partition in self.handover.tracks(partitions):
+            self.handover.note(partition, node, self._store.digest(partition))
+        if self.plan.found_equal(partitions, node):
             self._deadlines.add(now, self._say_synchronised)
 
     def heard_of(self, node: bytes, now: float) -> None:
@@ -273,8 +273,8 @@ class Upkeep:
         """Those that are still to be compared with a node."""
         if node not in self._live:
             return ()
-        handover = self._handover
-        chosen = () if handover.is_leaving else self._plan.choose(partitions, node, priority)
+        handover = self.handover
+        chosen = () if handover.is_leaving else self.plan.choose(partitions, node, priority)
         given = [each for each in partitions if handover.concerns(each) and node in handover.takers(each)]
         return [*chosen, *[partition for partition in given if self._store.count(partition)]]
 
@@ -313,7 +313,7 @@ class Upkeep:
             if peer.ready and not peer.asking:
                 at = min(at, max(now, peer.rest_until))
         if self._waiting and len(self._running) < _PARALLEL:
-            at = min(at, self._budget.ready_at(now))
+            at = min(at, self.budget.ready_at(now))
         if self._timer is not None and self._timer.pending:
             if self._timer.at <= at:
                 return
@@ -345,7 +345,7 @@ class Upkeep:
         peer.round_at = now + self._rng.uniform(0.9, 1.0) * length
         if self._own > node and now - peer.heard_at < 1.5 * length:
             return
-        for digests, groups in make_round(self._store, self._plan.shared(node, 0, PARTITIONS, now)):
+        for digests, groups in make_round(self._store, self.plan.shared(node, 0, PARTITIONS, now)):
             asked = {number: PERIODIC for number, _ in digests if number < PARTITIONS}
             self._ask_node(node, peer, digests, asked, groups, now)
 
@@ -396,8 +396,8 @@ class Upkeep:
                 self._wait(partition, node, priority, theirs)
             else:
                 equal.append(partition)
-        for partition in self._handover.tracks(equal):
-            self._handover.note(partition, node, digests[partition])
+        for partition in self.handover.tracks(equal):
+            self.handover.note(partition, node, digests[partition])
         for number, partitions in groups.items():
             if number in differing:
                 for partition in partitions:
@@ -407,7 +407,7 @@ class Upkeep:
         if self._confirmations:
             for partition in equal:
                 self._confirmations.pop((partition, node), None)
-        if self._plan.found_equal(equal, node):
+        if self.plan.found_equal(equal, node):
             self._say_synchronised(None, now)
         self._work(None, now)
 
@@ -427,14 +427,14 @@ class Upkeep:
 
     def _start_comparisons(self, now: float) -> None:
         starts = _STARTS
-        while self._waiting and starts and len(self._running) < _PARALLEL and self._budget.ready_at(now) <= now:
+        while self._waiting and starts and len(self._running) < _PARALLEL and self.budget.ready_at(now) <= now:
             priority, _, partition, node, theirs = heappop(self._waiting)
             key = (partition, node)
             if not self._choose((partition,), node, priority):
                 self._priorities.pop(key, None)
                 continue
             starts -= 1
-            covers = self._handover.concerns(partition)
+            covers = self.handover.concerns(partition)
             comparison = Comparison(self._tools, partition, node, theirs, self._end_comparison, covers=covers)
             self._running[key] = comparison
             comparison.start(now)
@@ -453,9 +453,9 @@ class Upkeep:
         else:
             if priority == PERIODIC and outcome.moved:
                 self._mismatches.inc()
-            self._handover.note(partition, node, comparison.digest)
+            self.handover.note(partition, node, comparison.digest)
             if not comparison.covers:
-                if self._plan.found_equal((partition,), node):
+                if self.plan.found_equal((partition,), node):
                     self._say_synchronised(None, now)
                 if outcome.moved:
                     self._confirm(key, now)
@@ -475,11 +475,11 @@ class Upkeep:
     # What is owned elsewhere
 
     def _look_elsewhere(self, now: float) -> None:
-        leaves = self._handover.is_leaving
+        leaves = self.handover.is_leaving
         self._look_at = now + (_LEAVING_SECONDS if leaves else _LOOK_SECONDS)
         priority = SYNC if leaves else HANDOVER
         wanted: dict[bytes, list[int]] = {}
-        for partition, node in self._handover.look(now):
+        for partition, node in self.handover.look(now):
             if (partition, node) not in self._priorities:
                 wanted.setdefault(node, []).append(partition)
         for node, partitions in wanted.items():
@@ -489,7 +489,7 @@ class Upkeep:
         done = self._left
         if done is None or not self._started:
             return
-        if self._handover.is_done():
+        if self.handover.is_done():
             self._left = None
             done(now)
         else:

@@ -100,15 +100,16 @@ class Transaction(Protocol):
 class Visit:
     """One REGISTER on its way through the steps."""
 
-    __slots__ = ("aor", "asked", "delta", "keys", "known", "outbound", "request", "result", "transaction")
+    __slots__ = ("aor", "asked", "begun_at", "delta", "keys", "known", "outbound", "request", "result", "transaction")
 
     asked: Asked
     delta: Record
     keys: list[str]  # of the bindings that its contacts name
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: Transaction, now: float) -> None:
         self.transaction = transaction
         self.request = transaction.request
+        self.begun_at = now
         self.aor = ""
         self.known = False  # whether it proved who it is
         self.outbound = False  # whether it registered, or removed, a flow
@@ -135,17 +136,12 @@ class Registrar:
         server_header: str = "",
         gruus: Gruus | None = None,
     ) -> None:
-        """`make_tag` answers the To tag for a request, the same each time it comes. `clock` is monotonic and asked only
-        after something was waited for; `spawn` starts what waits; `report` logs an exception that is being handled.
+        """`make_tag` answers the To tag for a request, the same each time it comes. `clock` is monotonic and asked
+        after something was waited for, and when a REGISTER is done; `spawn` starts what waits; `report` logs an
+        exception that is being handled.
         Without `gruus` nobody is given one."""
         self._domains = domains
         self._location = location
-        self._authenticator = authenticator
-        self._minimum = settings.min_expires_seconds
-        self._maximum = settings.max_expires_seconds
-        self._default = settings.default_expires_seconds
-        self._max_bindings = settings.max_bindings
-        self._contact_bytes = settings.contact_bytes
         self._make_tag = make_tag
         self._clock = clock
         self._wall = wall
@@ -153,9 +149,23 @@ class Registrar:
         self._report = report
         self._counts = {
             result: metrics.registrations_total.child(result)
-            for result in ("registered", "refreshed", "removed", "fetched", "refused", "failed")
+            for result in ("registered", "refreshed", "removed", "fetched", "challenged", "refused", "failed")
         }
+        self._delays = metrics.sip_registration_delay.child()
         self._rejections = rejections
+        self._gruus = gruus
+        self._date_second = -1
+        self._date: Header = make_header("date", "")
+        self.change(settings, authenticator, server_header)
+
+    def change(self, settings: RegistrarSettings, authenticator: Authenticator | None, server_header: str) -> None:
+        """Serve by these from now on; bindings that are there keep their time."""
+        self._authenticator = authenticator
+        self._minimum = settings.min_expires_seconds
+        self._maximum = settings.max_expires_seconds
+        self._default = settings.default_expires_seconds
+        self._max_bindings = settings.max_bindings
+        self._contact_bytes = settings.contact_bytes
         self._server = (make_header("server", server_header),) if server_header else ()
         self._fixed: tuple[Header, ...] = self._server
         if settings.service_route:
@@ -163,13 +173,10 @@ class Registrar:
             self._fixed += (make_header("service-route", ", ".join(routes)),)
         timer = settings.flow_timer_seconds
         self._flow_timer = make_header("flow-timer", str(timer)) if timer else None
-        self._gruus = gruus
-        self._date_second = -1
-        self._date: Header = make_header("date", "")
 
     def receive_register(self, transaction: Transaction, now: float) -> None:
         """Serve a REGISTER, now or later. Never raises."""
-        visit = Visit(transaction)
+        visit = Visit(transaction, now)
         try:
             self._admit(visit, now)
         except SipError as error:
@@ -402,6 +409,7 @@ class Registrar:
         headers.append(self._make_date())
         headers += self._fixed
         self._counts[visit.result].inc()
+        self._delays.observe(self._clock() - visit.begun_at)
         self._send(visit, make_response(request, 200, to_tag=self._make_tag(request), headers=headers), now)
 
     def _make_date(self) -> Header:
@@ -413,7 +421,8 @@ class Registrar:
 
     def _refuse(self, visit: Visit, error: SipError, now: float) -> None:
         """The answer to what went wrong. §10.3: never a 6xx."""
-        self._counts["failed" if error.status >= 500 else "refused"].inc()
+        refused = "challenged" if error.status == 401 else "refused"
+        self._counts["failed" if error.status >= 500 else refused].inc()
         self._rejections.note(error.reason, now, source=visit.request.source.host, method="REGISTER")
         headers = [make_header(name, value) for name, value in error.headers]
         headers += self._server

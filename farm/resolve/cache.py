@@ -33,6 +33,10 @@ class AnswerCache:
 
     def __init__(self, limit: int, max_ttl_seconds: float, negative_seconds: float) -> None:
         self._entries: dict[Question, _Entry] = {}
+        self.change(limit, max_ttl_seconds, negative_seconds)
+
+    def change(self, limit: int, max_ttl_seconds: float, negative_seconds: float) -> None:
+        """Keep new answers so; those that are kept hold as long as they did."""
         self._limit = limit
         self._max_ttl_seconds = max_ttl_seconds
         self._negative_seconds = negative_seconds

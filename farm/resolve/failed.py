@@ -16,10 +16,10 @@ _LIMIT: Final = 4096
 class FailedHops:
     """The memory. `failed_seconds` is how long a failure counts, 0 for not at all."""
 
-    __slots__ = ("_failed_seconds", "_limit", "_until")
+    __slots__ = ("_limit", "_until", "failed_seconds")
 
     def __init__(self, failed_seconds: float, limit: int = _LIMIT) -> None:
-        self._failed_seconds = failed_seconds
+        self.failed_seconds = failed_seconds
         self._limit = limit
         self._until: dict[tuple[str, str, int], float] = {}
 
@@ -28,14 +28,14 @@ class FailedHops:
 
     def add(self, hop: Hop, now: float) -> None:
         """Remember that a hop has just failed."""
-        if self._failed_seconds <= 0:
+        if self.failed_seconds <= 0:
             return
         remote = hop.remote
         until = self._until
         until.pop(remote, None)  # in again at the end: the dict stays in the order of expiry
         if len(until) >= self._limit:
             del until[next(iter(until))]
-        until[remote] = now + self._failed_seconds
+        until[remote] = now + self.failed_seconds
 
     def remove(self, hop: Hop) -> None:
         """Forget it: the hop has answered."""

@@ -98,6 +98,10 @@ class Locator:
         self._dns = dns
         self._failed = failed
         self._rng = rng
+        self.change(reach)
+
+    def change(self, reach: Reach) -> None:
+        """Reach so from now on."""
         self._reach = reach
         self._speaks_udp = "UDP" in reach.transports and (not reach.families or "A" in reach.families)
 

@@ -95,6 +95,14 @@ class Resolver:
         self._unexpected = metrics.unexpected_errors.child("resolver")
         metrics.resolver_cache_entries.child().set_function(lambda: float(len(self._cache)))
 
+    def change(self, settings: ResolverSettings) -> None:
+        """Ask by these from now on; questions under way go on as they began."""
+        self._timeout_seconds = settings.timeout_seconds
+        self._cache.change(settings.cache_entries, settings.max_ttl_seconds, settings.negative_seconds)
+        configured = [parse_server(text) for text in settings.servers]
+        if configured != self._configured:
+            self._configured, self._preferred, self._silent_since = configured, None, None
+
     def answer(self, question: Question) -> Answer | Deferred[Answer]:
         """The answer if it is known, otherwise a Deferred of it that never fails; the question is then under way."""
         now = self._clock()

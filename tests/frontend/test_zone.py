@@ -227,3 +227,18 @@ def test_what_is_no_name_or_mailbox_is_said_to_be_none(text: str) -> None:
 
 def test_a_mailbox_may_be_written_as_a_name() -> None:
     assert make_mailbox("noc.example.net") == Name((b"noc", b"example", b"net", b""))
+
+
+def test_other_settings_make_another_version_even_of_the_same_nodes() -> None:
+    edge = Edge(b"1" * 32, (Listener("UDP", "192.0.2.1", 5060),), (), 0, False)
+    zone = Zone(ZoneSettings("sip.example.com", SECRET, 10))
+    assert zone.update([edge], 0.0, 1000.0)
+    before = zone.serial
+    zone.change(ZoneSettings("sip.example.com", SECRET, 10))
+    assert not zone.update([edge], 100.0, 1100.0)
+    zone.change(ZoneSettings("sip.example.com", SECRET, 77))
+    assert zone.update([edge], 200.0, 1200.0)
+    assert zone.serial > before
+    (record,) = [held for held in zone.all_records() if held.rdtype == RdataType.A and held.name == zone.name]
+    assert record.ttl == 77
+    assert not zone.update([edge], 300.0, 1300.0)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from farm.admin.visits import MOST_OPEN_EACH
 from tests.support.agents import Agent, make_call
 from tests.support.nodes import Nodes, sum_samples
 from tests.support.tools import need
@@ -47,6 +50,38 @@ def test_health_and_unknown_pages(nodes: Nodes) -> None:
     node = nodes.start()
     assert node.get("/healthz")[0] == 200
     assert node.get("/absent")[0] == 404
+
+
+def test_who_holds_all_connections_that_he_may_keeps_nobody_else_out(nodes: Nodes, hosts: Hosts) -> None:
+    node = nodes.start()
+    (stranger,) = hosts(1)
+    assert node.http is not None
+    held: list[socket.socket] = []
+    try:
+        held += [
+            socket.create_connection(node.http, timeout=10, source_address=(stranger, 0))
+            for _ in range(MOST_OPEN_EACH + 20)
+        ]
+        for closed in held[MOST_OPEN_EACH:]:
+            assert read_all(closed) == b""
+        assert node.get("/healthz")[0] == 200
+        assert node.metric("admin_rejections_total", reason="too-many-connections") == 20
+        held[0].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        assert read_all(held[0]).count(b"HTTP/1.1 200 OK") <= 1, "of a thousand that were asked in a row"
+    finally:
+        for each in held:
+            each.close()
+    node.stop()
+    assert "Traceback" not in node.output()
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What comes until it is closed."""
+    seen = b""
+    with suppress(ConnectionResetError):
+        while piece := connection.recv(65536):
+            seen += piece
+    return seen
 
 
 def test_logs_name_the_reason_of_a_rejection_and_hold_no_credentials(

@@ -30,3 +30,11 @@ def test_others_wait_when_the_debt_is_deep() -> None:
     budget.pay(1, 0.0)
     assert budget.is_deep(0.0)
     assert not budget.is_deep(0.1)
+
+
+def test_another_rate_holds_from_then_on() -> None:
+    budget = Budget(100.0)
+    budget.pay(1020, 0.0)
+    assert budget.ready_at(0.0) == 10.0
+    budget.change(1000.0)
+    assert budget.ready_at(0.0) == 1.0

@@ -99,6 +99,23 @@ def test_what_is_written_while_a_node_leaves_does_not_keep_it() -> None:
     assert not handover.is_done()
 
 
+def test_how_far_a_leaving_node_is_counts_partitions_that_all_takers_have() -> None:
+    store = make_store()
+    second = b"sip:bob@example.com"
+    store.put(KIND, second, pack_credential(make_credential("bob", "example.com", "secret", (3, 1))), 0.0)
+    handover = Handover(OWN, store, {PARTITION, partition_of(second)}, lambda _: (OWN, OTHER, THIRD), 60.0)
+    assert handover.progress() == 1.0, "it does not leave"
+    handover.leave([(OTHER, THIRD)] * 4096)
+    handover.note(PARTITION, OTHER, store.digest(PARTITION))
+    assert handover.progress() == 0.0
+    handover.note(PARTITION, THIRD, store.digest(PARTITION))
+    assert handover.progress() == 0.5
+    store.drop(partition_of(second), 1.0)
+    assert handover.progress() == 1.0
+    handover.stay()
+    assert handover.progress() == 1.0
+
+
 def test_who_goes_while_we_leave_need_not_get_anything_any_more() -> None:
     store = make_store()
     handover = Handover(OWN, store, {PARTITION}, lambda _: (OWN, OTHER, THIRD), 60.0)

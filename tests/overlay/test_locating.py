@@ -38,7 +38,10 @@ class World:
     def learn(self, contacts: Sequence[Contact], now: float) -> None:
         raise AssertionError
 
-    def find(self, target: bytes, want: int, done: Callable[[Result, float], None], now: float) -> None:
+    def find(
+        self, target: bytes, want: int, done: Callable[[Result, float], None], now: float, *, kind: str = ""
+    ) -> None:
+        assert kind == "owners"
         assert want > 1
         self.searches.append((target, done))
 

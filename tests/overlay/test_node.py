@@ -10,6 +10,7 @@ from farm.overlay.settings import NodeSettings
 from farm.overlay.wire import Relay
 from farm.registrar.binding import KIND, RegistrationKind, bindings_of
 from farm.registrar.record import Contact, Entry, Record, Register
+from tests.support.counts import read
 from tests.support.overlays import Overlay, Station
 
 KEY = b"sip:bob@example.com"
@@ -255,6 +256,7 @@ def test_a_trace_names_every_node_that_was_asked() -> None:
     others = [owner for owner in node.owners_of(KEY) if owner != node.own]
     assert found[: len(others)] == others
     assert {step.answer for step in result.steps} == {"nodes"}
+    assert read(overlay.stations[0].metrics.lookup_seconds.child("trace", "found")) == 1
 
 
 def test_how_a_node_is_for_another_node_s_console() -> None:

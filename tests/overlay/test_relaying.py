@@ -180,3 +180,15 @@ def test_only_nodes_that_speak_sip_say_it_to_each_other(edge: bool, roles: int, 
     desk.relaying.receive(NODE, BYE, roles, 100.0)
     assert desk.take() == ["received BYE"] * taken
     assert desk.rejected("wrong-role") == 1 - taken
+
+
+def test_a_purpose_may_have_a_user_of_its_own(desk: Desk) -> None:
+    """The others stay with the first."""
+    other = Desk()
+    desk.relaying.users[7] = other
+    word = Relay(7, b"", b"WORD")
+    for relay in (word, BYE):
+        desk.relaying.receive(NODE, relay, EDGE, 100.0)
+        desk.relaying.lost(NODE, [relay], 101.0)
+    assert other.take() == ["received WORD", "failed WORD at 101"]
+    assert desk.take() == ["received BYE", "failed BYE at 101"]

@@ -248,3 +248,13 @@ def test_an_errand_is_done_for_those_of_its_partitions_that_still_need_it() -> N
     assert plan.found_equal([0, 3], B)
     assert not plan.found_equal([0, 3], B)
     assert plan.count_missing() == (0, 0, 0)
+
+
+def test_which_partitions_lack_what_is_told_with_those_owned_here() -> None:
+    farm = Farm()
+    farm.update([A, B, C])
+    assert (farm.plan.owned(), farm.plan.missing(), farm.plan.count_missing()) == ([P], {P: 2}, (0, 1, 0))
+    farm.plan.found_equal([P], C)
+    assert (farm.plan.missing(), farm.plan.count_missing()) == ({P: 1}, (1, 0, 0))
+    farm.update([B, C], [A, B, C])
+    assert farm.plan.owned() == [], "it is to be owned here, and is not yet"

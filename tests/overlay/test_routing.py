@@ -166,7 +166,7 @@ def test_a_lookup_asks_the_nearest_and_ends_when_those_have_answered() -> None:
     assert [step.contact.node for step in result.steps[:3]] == nearest(3)
     assert {(step.hop, step.answer, len(step.named)) for step in result.steps} == {(1, "nodes", 10)}
     assert [contact.node for contact in world.learned[-3:]] == nearest(3)
-    assert read(world.metrics.lookup_seconds.child("node", "found")) == 1
+    assert read(world.metrics.lookup_seconds.child("upkeep", "found")) == 1
     assert len(world.deadlines) == 0
 
 
@@ -221,7 +221,7 @@ def test_a_lookup_ends_in_time_whoever_is_silent() -> None:
     world.after(2.5)
     (result,) = world.results
     assert result.finished.contacts == ()
-    assert read(world.metrics.lookup_seconds.child("node", "failed")) == 1
+    assert read(world.metrics.lookup_seconds.child("upkeep", "failed")) == 1
     late = list(world.asked)
     for _, _, _, done in late:
         done(Nodes(1, CONTACTS), world.now)  # too late: nobody minds

@@ -19,7 +19,7 @@ from farm.security.credentials import Authenticated, Refused, Verdict
 from farm.sip.hop import Hop
 from farm.sip.message import Request
 from tests.registrar.desk import AOR, SOURCE, Desk
-from tests.support.counts import read
+from tests.support.counts import read, read_sample
 from tests.support.messages import make_register
 
 PHONE = "<sip:alice@192.0.2.101:5060>"
@@ -352,6 +352,8 @@ def test_a_stranger_is_challenged(later: bool) -> None:
     answer = desk.register()
     assert (answer.status, answer.find("www-authenticate")) == (401, 'Digest realm="example.com"')
     assert read(desk.metrics.sip_rejected.child("no-credentials")) == 1
+    assert (desk.counted("challenged"), desk.counted("refused")) == (1, 0), "half of an attempt is no failure"
+    assert read(desk.metrics.sip_registration_delay.child()) == 0, "RFC 6076 §4.1: successful ones only"
 
 
 def test_in_an_open_farm_a_register_is_served_without_a_transaction_and_a_repeated_one_alike() -> None:
@@ -677,6 +679,18 @@ class BrokenStore(SlowStore):
 
     def peek(self, kind: str, key: str, now: float) -> NoReturn:
         raise RuntimeError("a fault of ours")
+
+
+def test_the_delay_of_a_register_is_from_its_arrival_to_its_200() -> None:
+    class Quarter(SlowStore):
+        async def put(self, kind: str, key: str, delta: bytes, now: float) -> bytes | Full:
+            desk.now += 0.25
+            return await super().put(kind, key, delta, now)
+
+    desk = Desk(replicated=Quarter())
+    assert desk.register().status == 200
+    delay = desk.metrics.sip_registration_delay.child()
+    assert (read(delay), read_sample(delay, "_sum")) == (1, 0.25)
 
 
 def test_a_register_waits_for_the_overlay() -> None:

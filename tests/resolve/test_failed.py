@@ -61,3 +61,13 @@ def test_zero_seconds_switch_the_memory_off() -> None:
     failed.add(ONE, 100.0)
     assert failed.sort([ONE, TWO], 100.0) == [ONE, TWO]
     assert len(failed) == 0
+
+
+def test_how_long_a_failure_counts_may_change() -> None:
+    failed = FailedHops(0.0)
+    hop = Hop("UDP", "192.0.2.1", 5060)
+    failed.add(hop, 0.0)
+    failed.failed_seconds = 10.0
+    assert not failed.is_failed(hop, 0.0)
+    failed.add(hop, 0.0)
+    assert failed.is_failed(hop, 9.0)
