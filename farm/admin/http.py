@@ -1,12 +1,15 @@
 """The node's two listeners for operators: pages on a TCP address, orders on a UNIX socket.
 
 Pages: `/metrics` for Prometheus, `/healthz` (200 while the event loop turns, with the problems at present), `/readyz`
-(503 until the node serves, in step with the others, and while it is drained) and a plain `/` with the members. No page
-shows a user, and none changes anything, since whoever reaches the address may read it. Orders: `POST /<order>` with a
-JSON object, on a socket that only the node's user (and root) may open; `control.py` carries them out.
+(503 until the node serves, in step with the others, and while it is drained), and `/`, the status page, with its files
+and the same as `/status.json`. No page shows a user, and none changes anything, since whoever reaches the address may
+read it; none may be read by a page from elsewhere. Orders: `POST /<order>` with a JSON object, on a socket that only
+the node's user (and root) may open; `control.py` carries them out.
 
-Decided: metrics are rendered in the reactor, which costs 5 ms for 800 series; prometheus_client's own resource does it
-on the thread pool, where gauges would be read while they change.
+Decided: metrics are rendered in the reactor, which costs 0.6 ms for 1,700 series; prometheus_client's own resource does
+it on the thread pool, where gauges would be read while they change.
+Decided: nothing of `/metrics` is kept between two scrapes, so that each has the truth; `visits.py` sees to it that
+there are not too many.
 """
 
 from __future__ import annotations
@@ -15,13 +18,14 @@ import json
 import os
 import socket
 import stat
+from collections.abc import Callable
 from contextlib import suppress
-from html import escape
+from importlib.resources import files
 from typing import Any, Final, Protocol, cast
 
 from prometheus_client import Counter
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
 from twisted.web.http import Request as HttpRequest
 from twisted.web.pages import notFound
@@ -30,11 +34,32 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from farm.addresses import parse_host_port
 from farm.admin.control import Answer, Control, Node, OrderError
+from farm.admin.status_page import write_page
+from farm.admin.visits import Visit, VisitRequest, Visits, find_host
 from farm.config import Config
 from farm.metrics import CONTENT_TYPE, Metrics
 
 IDLE_SECONDS: Final = 60
+_KEPT_SECONDS: Final = 1.0
 _JSON: Final = "application/json; charset=utf-8"
+_HTML: Final = "text/html; charset=utf-8"
+_FILES: Final = (
+    ("status.css", "text/css; charset=utf-8"),
+    ("status.js", "text/javascript; charset=utf-8"),
+    ("status.svg", "image/svg+xml"),
+)
+_POLICY: Final = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none';"
+    b" form-action 'none'; frame-ancestors 'none'"
+)
+_STRICT: Final = (
+    (b"content-security-policy", _POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
 
 
 class Reactor(Protocol):
@@ -61,7 +86,8 @@ class AdminListeners:
         """Listen."""
         if self._config.admin.http:
             host, port = parse_host_port(self._config.admin.http)
-            pages = PageSite(make_pages(self._config.node.name, self._node, self._metrics), self._reactor)
+            visits = Visits(self._metrics, self._node.now)
+            pages = VisitSite(make_pages(self._node, self._metrics), visits, self._reactor)
             self._ports.append(self._reactor.listenTCP(port or 0, pages, interface=host))
         path = self._config.control_path
         errors = self._metrics.unexpected_errors.child("admin")
@@ -106,10 +132,35 @@ class PageSite(Site):
         """Write nothing: a scrape a second is no news."""
 
 
-def make_pages(name: str, node: Node, metrics: Metrics) -> Resource:
+class VisitSite(PageSite):
+    """The site of the pages, whose visitors are strangers."""
+
+    requestFactory = VisitRequest
+
+    def __init__(self, root: Resource, visits: Visits, reactor: Any = None) -> None:
+        super().__init__(root, reactor)
+        self._visits = visits
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """A `Visit`, or None, at which the socket is closed."""
+        host = find_host(addr)
+        if not self._visits.admit(host):
+            return None
+        visit: Any = Visit(self._visits, host)
+        visit.callLater = self.reactor.callLater
+        visit.factory = visit.site = self
+        visit.requestFactory = self.requestFactory
+        return visit
+
+
+def make_pages(node: Node, metrics: Metrics) -> Resource:
     """The pages of the TCP address."""
     root = Pages()
-    root.putChild(b"", FrontPage(name, node))
+    errors = metrics.unexpected_errors.child("admin")
+    root.putChild(b"", KeptPage(lambda: write_page(node.overview()), _HTML, node.now, errors))
+    root.putChild(b"status.json", KeptPage(lambda: _pack_json(node.overview()), _JSON, node.now, errors))
+    for file, content_type in _FILES:
+        root.putChild(file.encode(), FilePage(file, content_type))
     root.putChild(b"metrics", MetricsPage(metrics))
     root.putChild(b"healthz", HealthPage(node))
     root.putChild(b"readyz", ReadyPage(node))
@@ -133,6 +184,7 @@ class MetricsPage(Resource):
 
     def render_GET(self, request: Request) -> bytes:
         """All families in exposition format."""
+        _harden(request)
         _set_type(request, CONTENT_TYPE)
         return self._metrics.render()
 
@@ -146,6 +198,7 @@ class HealthPage(Resource):
 
     def render_GET(self, request: Request) -> bytes:
         """`{"status": "ok" | "degraded", "problems": […]}`"""
+        _harden(request)
         problems = self._node.problems()
         return _write_json(request, 200, {"status": "degraded" if problems else "ok", "problems": problems})
 
@@ -159,49 +212,65 @@ class ReadyPage(Resource):
 
     def render_GET(self, request: Request) -> bytes:
         """200 or 503, and the same in words; in a farm also how far the node is."""
+        _harden(request)
         ready = self._node.ready()
         overlay = self._node.overlay_status()
         far: Answer = {key: overlay[key] for key in ("state", "synchronised", "progress", "draining") if key in overlay}
         return _write_json(request, 200 if ready else 503, {"ready": ready, **far})
 
 
-class FrontPage(Resource):
-    """What a browser shows of a node."""
+class KeptPage(Resource):
+    """A page that costs something to make: made anew at most once a second, however often it is asked for. `now`
+    answers monotonic seconds."""
 
-    def __init__(self, name: str, node: Node) -> None:
+    _log = Logger()
+
+    def __init__(self, make: Callable[[], bytes], content_type: str, now: Callable[[], float], errors: Counter) -> None:
         super().__init__()
-        self._name = name
-        self._node = node
+        self._make = make
+        self._content_type = content_type
+        self._now = now
+        self._errors = errors
+        self._kept = b""
+        self._kept_until = float("-inf")
 
     def render_GET(self, request: Request) -> bytes:
-        """Name, problems, the members as this node sees them, and where the rest is."""
-        _set_type(request, "text/html; charset=utf-8")
-        problems = self._node.problems()
-        state = "".join(f"<li>{escape(problem)}</li>" for problem in problems) or "<li>nothing is wrong</li>"
-        name = escape(self._name)
-        links = "".join(f'<li><a href="/{page}">/{page}</a></li>' for page in ("metrics", "healthz", "readyz"))
-        return (
-            f"<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title>"
-            f"<h1>{name}</h1><ul>{state}</ul>{_write_members(self._node)}<ul>{links}</ul></html>\n"
-        ).encode()
+        """The page, or 500 when we are at fault."""
+        _harden(request)
+        now = self._now()
+        if now >= self._kept_until:
+            try:
+                self._kept = self._make()
+            except Exception:
+                self._errors.inc()
+                self._log.failure("a page failed")
+                self._kept = b""
+            self._kept_until = now + _KEPT_SECONDS
+        if not self._kept:
+            return _write_json(request, 500, {"error": "the node failed at this page; its log says why"})
+        _set_type(request, self._content_type)
+        return self._kept
 
 
-_MEMBER_COLUMNS: Final = ("name", "node_id", "address", "zone", "state")
-_MOST_ROWS: Final = 300
+class FilePage(Resource):
+    """A file of the status page, as it was when the node started."""
+
+    def __init__(self, name: str, content_type: str) -> None:
+        super().__init__()
+        self._content = files("farm.admin").joinpath(name).read_bytes()
+        self._content_type = content_type
+
+    def render_GET(self, request: Request) -> bytes:
+        """It."""
+        _harden(request)
+        _set_type(request, self._content_type)
+        return self._content
 
 
-def _write_members(node: Node) -> str:
-    """A table of the members; nothing for a node without an overlay."""
-    if not node.overlay_status():
-        return ""
-    members = node.members()
-    head = "".join(f"<th>{column.replace('_', '-')}" for column in _MEMBER_COLUMNS)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(member.get(column, ''))[:40])}" for column in _MEMBER_COLUMNS)
-        for member in members[:_MOST_ROWS]
-    )
-    more = f"<p>and {len(members) - _MOST_ROWS} more</p>" if len(members) > _MOST_ROWS else ""
-    return f"<table><tr>{head}{rows}</table>{more}"
+def _harden(request: Request) -> None:
+    """What the page may do in a browser: load its own files, and nothing else."""
+    for name, value in _STRICT:
+        request.setHeader(name, value)
 
 
 class OrderPage(Resource):
@@ -258,4 +327,8 @@ def _set_type(request: Request, content_type: str) -> None:
 def _write_json(request: Request, status: int, answer: Answer) -> bytes:
     request.setResponseCode(status)
     _set_type(request, _JSON)
+    return _pack_json(answer)
+
+
+def _pack_json(answer: Answer) -> bytes:
     return json.dumps(answer).encode() + b"\n"

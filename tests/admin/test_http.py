@@ -19,6 +19,7 @@ from farm.config import load
 from farm.metrics import Metrics
 from tests.admin.fakes import FakeNode
 from tests.support.counts import read
+from tests.support.overviews import make_overview, make_row
 
 
 class Exchange:
@@ -51,7 +52,7 @@ def metrics() -> Metrics:
 
 
 def get(node: FakeNode, metrics: Metrics, path: str) -> Exchange:
-    return Exchange(make_pages("n1", node, metrics), "GET", path)
+    return Exchange(make_pages(node, metrics), "GET", path)
 
 
 def order(node: FakeNode, metrics: Metrics, path: str, body: bytes) -> Exchange:
@@ -64,6 +65,13 @@ def test_metrics_are_served_as_prometheus_wants_them(node: FakeNode, metrics: Me
     assert reply.status == 200
     assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert b"\nsipfarm_registrations 0.0\n" in reply.body
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/status.json"])
+def test_no_page_from_elsewhere_has_these_in_it(node: FakeNode, metrics: Metrics, path: str) -> None:
+    reply = get(node, metrics, path)
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 def test_health_says_what_is_wrong_and_stays_alive(node: FakeNode, metrics: Metrics) -> None:
@@ -80,18 +88,83 @@ def test_readiness_is_503_until_the_node_serves(node: FakeNode, metrics: Metrics
     assert get(node, metrics, "/readyz").status == 503
 
 
-def test_the_front_page_escapes_what_it_shows(node: FakeNode, metrics: Metrics) -> None:
-    node.wrong = ["<script>"]
-    reply = get(node, metrics, "/")
-    assert reply.headers["content-type"] == "text/html; charset=utf-8"
-    assert b"<script>" not in reply.body
-    assert b"&lt;script&gt;" in reply.body
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [
+        ("/", "text/html; charset=utf-8"),
+        ("/status.json", "application/json; charset=utf-8"),
+        ("/status.css", "text/css; charset=utf-8"),
+        ("/status.js", "text/javascript; charset=utf-8"),
+        ("/status.svg", "image/svg+xml"),
+    ],
+)
+def test_the_status_page_and_its_files_may_do_nothing_but_load_each_other(
+    node: FakeNode, metrics: Metrics, path: str, content_type: str
+) -> None:
+    reply = get(node, metrics, path)
+    assert reply.status == 200
+    assert len(reply.body) > 100
+    assert reply.headers["content-type"] == content_type
+    assert reply.headers["content-security-policy"] == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none';"
+        " form-action 'none'; frame-ancestors 'none'"
+    )
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["cache-control"] == "no-store"
+    assert reply.headers["referrer-policy"] == "no-referrer"
+    assert reply.headers["cross-origin-resource-policy"] == "same-origin"
+    assert "access-control-allow-origin" not in reply.headers
+
+
+def test_the_status_page_escapes_what_it_shows(node: FakeNode, metrics: Metrics) -> None:
+    node.seen = make_overview([make_row(1), make_row(2, name="<b>", zone="<script>")], problems=["<script>"])
+    body = get(node, metrics, "/").body
+    assert b"<b></b>" not in body
+    assert body.count(b"<script") == 1, "its own"
+    assert b"&lt;script&gt;" in body
+
+
+def test_the_status_is_told_in_json_too(node: FakeNode, metrics: Metrics) -> None:
+    node.seen = make_overview([make_row(1, name="</script>")])
+    assert json.loads(get(node, metrics, "/status.json").body) == node.seen
+
+
+def test_whoever_reloads_a_page_all_the_time_costs_one_a_second(node: FakeNode, metrics: Metrics) -> None:
+    now = [100.0]
+    node.now = lambda: now[0]  # type: ignore[method-assign]
+    pages = make_pages(node, metrics)
+    first = Exchange(pages, "GET", "/").body
+    node.seen = make_overview([])
+    now[0] = 100.99
+    assert [Exchange(pages, "GET", "/").body for _ in range(5)] == [first] * 5
+    assert node.overviews == 1
+    now[0] = 101.0
+    assert Exchange(pages, "GET", "/").body != first
+    assert node.overviews == 2
+    assert Exchange(pages, "HEAD", "/").body == b""
+    assert node.overviews == 2
+
+
+def test_a_page_that_fails_is_counted_and_told_without_details_and_comes_back(node: FakeNode, metrics: Metrics) -> None:
+    now = [100.0]
+    node.now = lambda: now[0]  # type: ignore[method-assign]
+    pages = make_pages(node, metrics)
+    node.seen = {}
+    for _ in range(3):
+        reply = Exchange(pages, "GET", "/")
+        assert reply.status == 500
+        assert json.loads(reply.body) == {"error": "the node failed at this page; its log says why"}
+    assert read(metrics.unexpected_errors.child("admin")) == 1, "and not once for each who asks"
+    node.seen = make_overview()
+    now[0] = 101.0
+    assert Exchange(pages, "GET", "/").status == 200
 
 
 def test_what_is_not_there_is_404_and_nothing_can_be_posted(node: FakeNode, metrics: Metrics) -> None:
-    for path in ("/users", "/metrics/x", "/metrics/", "/healthz/x", "/readyz/x"):
+    for path in ("/users", "/metrics/x", "/metrics/", "/healthz/x", "/readyz/x", "/status.json/", "/status.py", "/x/"):
         assert get(node, metrics, path).status == 404
-    assert Exchange(make_pages("n1", node, metrics), "POST", "/metrics").status == 405
+    for path in ("/", "/metrics", "/status.json", "/status.js"):
+        assert Exchange(make_pages(node, metrics), "POST", path).status == 405
 
 
 def test_an_order_is_answered_in_json(node: FakeNode, metrics: Metrics) -> None:
@@ -207,14 +280,3 @@ def test_readiness_tells_how_far_a_node_of_a_farm_is(node: FakeNode, metrics: Me
         "draining": False,
     }
     assert get(node, metrics, "/healthz").status == 200, "a node that is catching up must not be killed"
-
-
-def test_the_front_page_shows_the_members_and_escapes_them(node: FakeNode, metrics: Metrics) -> None:
-    assert b"<table>" not in get(node, metrics, "/").body
-    node.join()
-    node.known_members[1]["zone"] = "<b>"
-    body = get(node, metrics, "/").body
-    assert b"<td>n2<td>8000" in body
-    assert b"<b>" not in body
-    node.known_members *= 200
-    assert b"<p>and 100 more</p>" in get(node, metrics, "/").body

@@ -1,4 +1,4 @@
-"""A headless Chromium that shows the phones of `tests/live/browser`, driven by WebDriver (W3C) over plain HTTP.
+"""A headless Chromium, driven by WebDriver (W3C) over plain HTTP; and one with the phones of `tests/live/browser`.
 
 SIP.js comes from npm, at the version and with the checksum of `package-lock.json`, when it is not there yet. The
 microphone is Chromium's own test tone; the certificate of a test is trusted by its key, and no other.
@@ -18,11 +18,11 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -73,13 +73,11 @@ class _Pages(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-class Browser:
-    """One Chromium with the page of phones open, served from `host`; `directory` keeps its files and logs."""
+class Chromium:
+    """One headless Chromium with its driver; `directory` keeps its files and logs."""
 
-    def __init__(self, directory: Path, host: str, certificate: Path) -> None:
+    def __init__(self, directory: Path, *arguments: str) -> None:
         directory.mkdir()
-        self._server = http.server.ThreadingHTTPServer((host, 0), partial(_Pages, directory=str(PAGES)))
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self._driver = Program(["chromedriver", f"--port={port}"], directory / "chromedriver.log")
@@ -87,43 +85,37 @@ class Browser:
         self._session = ""
         try:
             wait_until(self._is_ready, 30, "chromedriver is ready", every=0.1)
-            self._open(directory, fingerprint_of(certificate))
-            self._order("url", {"url": f"http://{host}:{self._server.server_port}/phone.html"})
-            wait_until(lambda: self.run("return window.phones !== undefined"), 30, "the page is loaded", every=0.1)
+            self._begin(directory, arguments)
         except BaseException:
-            self.close()
+            Chromium.close(self)
             raise
 
-    def _open(self, directory: Path, fingerprint: str) -> None:
+    def _begin(self, directory: Path, arguments: Sequence[str]) -> None:
         options = {
             "binary": shutil.which("chromium"),
             "args": [
                 "--headless=new",
                 "--disable-gpu",
                 "--disable-dev-shm-usage",
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
                 f"--user-data-dir={directory / 'profile'}",
-                f"--ignore-certificate-errors-spki-list={fingerprint}",
+                *arguments,
                 *(["--no-sandbox"] if os.geteuid() == 0 else []),
             ],
         }
-        wanted = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}}
-        self._session = self._ask("POST", "/session", wanted)["sessionId"]
+        always = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        self._session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": always}})["sessionId"]
         self._order("timeouts", {"script": 30_000})
 
-    def __enter__(self) -> Browser:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and self._session:
-            print("events:", self.events())
         self.close()
 
     def close(self) -> None:
-        """End the browser, its driver and the server of the page."""
+        """End the browser and its driver."""
         try:
             if self._session:
                 self._ask("DELETE", f"/session/{self._session}")
@@ -131,8 +123,6 @@ class Browser:
             pass  # what is left of it ends with its driver's process group
         finally:
             self._driver.stop(5)
-            self._server.shutdown()
-            self._server.server_close()
 
     def _is_ready(self) -> bool:
         try:
@@ -155,11 +145,78 @@ class Browser:
         except OSError as error:
             raise ProgramFailed(f"{method} {path}: {error}") from None
 
-    # The page
+    def open(self, address: str) -> None:
+        """Load a page, and wait until it is."""
+        self._order("url", {"url": address})
 
     def run(self, script: str, *arguments: object) -> Any:
         """The value of a script in the page."""
         return self._order("execute/sync", {"script": script, "args": list(arguments)})
+
+    def command(self, name: str, **fields: object) -> Any:
+        """An order of the DevTools protocol, such as Emulation.setDeviceMetricsOverride."""
+        return self._order("goog/cdp/execute", {"cmd": name, "params": fields})
+
+    def resize(self, width: int) -> None:
+        """Show the page so wide, and as high as it is."""
+        size = {"width": width, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.command("Emulation.setDeviceMetricsOverride", height=800, **size)
+        height = int(self.run("return document.documentElement.scrollHeight"))
+        self.command("Emulation.setDeviceMetricsOverride", height=height, **size)
+
+    def prefer(self, scheme: str) -> None:
+        """What the page is told of the user's choice: "light" or "dark"."""
+        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def keep_picture(self, path: Path) -> None:
+        """Write what is to be seen as PNG."""
+        path.write_bytes(base64.b64decode(self._ask("GET", f"/session/{self._session}/screenshot")))
+
+    def complaints(self) -> list[str]:
+        """What the browser's console has been told since the last time, violations of a policy included."""
+        return [str(entry["message"]) for entry in self._order("se/log", {"type": "browser"})]
+
+
+class Browser(Chromium):
+    """One Chromium with the page of phones open, served from `host`."""
+
+    def __init__(self, directory: Path, host: str, certificate: Path) -> None:
+        self._server = http.server.ThreadingHTTPServer((host, 0), partial(_Pages, directory=str(PAGES)))
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        try:
+            super().__init__(
+                directory,
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--ignore-certificate-errors-spki-list={fingerprint_of(certificate)}",
+            )
+        except BaseException:
+            self._end_server()
+            raise
+        try:
+            self.open(f"http://{host}:{self._server.server_port}/phone.html")
+            wait_until(lambda: self.run("return window.phones !== undefined"), 30, "the page is loaded", every=0.1)
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self._session:
+            print("events:", self.events())
+        super().__exit__(kind, value, trace)
+
+    def close(self) -> None:
+        """End the browser, its driver and the server of the page."""
+        try:
+            super().close()
+        finally:
+            self._end_server()
+
+    def _end_server(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
 
     def phone(self, order: str, *arguments: str) -> None:
         """Call one of the functions of `window.phones`, and wait until it is done."""
