@@ -65,10 +65,14 @@ class Admission:
     ) -> None:
         self._domains = domains
         self._authenticator = authenticator
+        self._domains_of = domains_of
+        self.change(open_farm=open_farm, trusted=trusted, trusted_domains=trusted_domains)
+
+    def change(self, *, open_farm: bool, trusted: Iterable[str], trusted_domains: Iterable[str]) -> None:
+        """Trust these from now on."""
         self._open = open_farm
         self._trusted = tuple(ip_network(network, strict=False) for network in trusted)
         self._trusted_domains = frozenset(map(normalise, trusted_domains))
-        self._domains_of = domains_of
 
     def admit(self, request: Request, route: RouteInformation, now: float) -> Caller | Awaitable[Caller]:
         """Who sent the request; raises SipError 401/407/403/400 when it must not go on."""
@@ -91,15 +95,15 @@ class Admission:
         domain = domain or self._domains.first
         verdict = self._authenticator.check(request, domain, "proxy-authorization", now)
         if isinstance(verdict, Authenticated | Refused):
-            return _judge(verdict, aor)
-        return self._judge_later(verdict, aor)
+            return _judge(verdict, aor, route)
+        return self._judge_later(verdict, aor, route)
 
     def _leaves(self, route: RouteInformation) -> bool:
         """Whether the request is for anybody but a user of ours: a foreign domain, or a number."""
         return self._domains.domain_of(route.uri) is None or bool(find_number(route.uri))
 
-    async def _judge_later(self, verdict: Awaitable[Verdict], aor: str | None) -> Caller:
-        return _judge(await verdict, aor)
+    async def _judge_later(self, verdict: Awaitable[Verdict], aor: str | None, route: RouteInformation) -> Caller:
+        return _judge(await verdict, aor, route)
 
     def _has_proved(self, source: Hop) -> bool:
         return self._domains_of is not None and not self._trusted_domains.isdisjoint(self._domains_of(source))
@@ -118,10 +122,12 @@ def _is_withheld(sender: str) -> bool:
     return uri.scheme == "tel" or uri.host == "anonymous.invalid"
 
 
-def _judge(verdict: Verdict, aor: str | None) -> Caller:
-    """`aor` is who From says is calling: a user, None for nobody who could be one, or anybody."""
+def _judge(verdict: Verdict, aor: str | None, route: RouteInformation) -> Caller:
+    """`aor` is who From says is calling: a user, None for nobody who could be one, or anybody. `route` learns who it
+    was."""
     if isinstance(verdict, Refused):
         raise SipError(verdict.status, reason=verdict.reason, headers=tuple(verdict.headers))
     if aor != _ANYBODY and verdict.user != aor:
         raise SipError(403, reason="not-the-sender")
+    route.user = verdict.user
     return Caller.OURS

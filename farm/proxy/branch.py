@@ -12,7 +12,7 @@ A CANCEL must wait for a provisional answer (§9.1), so cancelling is a wish tha
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from farm.deadlines import Deadline
 from farm.proxy.forward import next_hop_of, size_of, strip_via
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PATIENCE: Final = 64  # times T1: how long a cancelled branch may take to answer (§9.1)
+
+
+class Way(NamedTuple):
+    """Where an attempt went: over which node's flow (its number in stamps), to which hop, with which Request-URI."""
+
+    node: int
+    hop: Hop
+    uri_text: str
 
 
 class _Unheard:
@@ -72,6 +80,7 @@ class Branch:
         "_uri_text",
         "_where",
         "ended",
+        "way",
     )
 
     def __init__(self, context: ResponseContext, target: Target, breadth: int) -> None:
@@ -85,6 +94,7 @@ class Branch:
         self._again: Callable[[float], TargetSet | Awaitable[TargetSet]] | None = None
         self._aim(target)
         self._hop: Hop | None = None
+        self.way: Way | None = None  # of the last attempt
         self._attempt: ClientTransaction | None = None
         self._asked = False  # a CANCEL went out for this attempt
         self._cancelled = False
@@ -196,6 +206,7 @@ class Branch:
         self._asked = False
         self._attempt = means.transactions.send_request(copy, branch, flow, self, now)
         if context.is_invite:
+            self.way = Way(means.node if name is None else name.node, hop, self._uri_text)
             self._arm(means.timer_c_seconds, now)
             context.observe_added()
 
@@ -329,6 +340,11 @@ class Branch:
         self._end(self._make_answer(487 if self._asked else 408), now)
 
     # Ending
+
+    @property
+    def hop(self) -> Hop | None:
+        """Where the last attempt went, None where there was none."""
+        return self._hop
 
     def _end(self, response: Response, now: float) -> None:
         if not self.ended:

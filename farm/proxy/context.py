@@ -16,23 +16,64 @@ one group after another.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from farm.deadlines import Deadline
 from farm.metrics import Metrics
 from farm.proxy.best import find_best, finish_best
-from farm.proxy.branch import Branch
+from farm.proxy.branch import Branch, Way
+from farm.proxy.dialog import RouteToken
 from farm.proxy.forward import Forwarder, Passage
 from farm.proxy.reach import Flows, Target, TargetSet
 from farm.sip.hop import Hop
-from farm.sip.message import Response
+from farm.sip.message import Request, Response
 from farm.sip.uri import Uri
 from farm.sip.via import Via
 from farm.transaction.layer import TransactionLayer
 from farm.transaction.transaction import ClientTransaction, Flow, ServerTransaction
 
 _ANSWERED: Final = 'SIP;cause=200;text="Call completed elsewhere"'  # so that a phone counts no missed call (RFC 3326)
+_RINGING: Final = frozenset((180, 183))
+
+
+class Call(Protocol):
+    """One INVITE that would open a dialog, for whoever keeps the account of calls. Nothing of it raises."""
+
+    def ring(self, now: float) -> None:
+        """A 180 or 183 goes to the caller."""
+
+    def cancel(self) -> None:
+        """The caller has cancelled."""
+
+    def answer(self, response: Response, way: Way | None, codes: Sequence[int], now: float) -> None:
+        """A 2xx goes to the caller, perhaps again, or another phone's; the INVITE had gone that `way`, and `codes` are
+        the final answers of its branches, 0 where there was none."""
+
+    def fail(
+        self, status: int, phrase: str, way: Way | None, codes: Sequence[int], *, by_callee: bool, now: float
+    ) -> None:
+        """Another final answer goes to the caller, `by_callee` if somebody out there gave it."""
+
+
+class Calls(Protocol):
+    """Keeps the account of calls. Nothing of it raises or waits."""
+
+    def begin(self, request: Request, setup_at: float, user: str = "") -> Call:
+        """An INVITE that would open a dialog goes on; it came at `setup_at`, and `user` has proved to have sent it."""
+
+    def adopt(self, request: Request, response: Response, way: Way | None, user: str, at: float, now: float) -> None:
+        """An INVITE that says it is in a dialog, for which no token of ours vouches, was answered 2xx."""
+
+    def refuse(self, request: Request, status: int, phrase: str, known: bool, setup_at: float, now: float) -> None:
+        """One was answered here, before it went anywhere, of a sender who is `known` or not."""
+
+    def end(
+        self, request: Request, status: int, dialogs: Sequence[RouteToken], at: float, *, hop: Hop | None, made: bool
+    ) -> None:
+        """A BYE, or an INVITE inside a dialog, which came at `at` and went to `hop`, had that final answer (408: none);
+        `made` says that nobody out there gave it. `dialogs` is what its Route told."""
 
 
 class NextHops(Protocol):
@@ -58,8 +99,9 @@ class Rejections(Protocol):
         """One message was turned away."""
 
 
-class Means(NamedTuple):
-    """What every response context of a node works with."""
+@dataclass(slots=True)
+class Means:
+    """What every response context of a node works with. The times may change under those that run."""
 
     transactions: TransactionLayer
     forwarder: Forwarder
@@ -70,6 +112,7 @@ class Means(NamedTuple):
     rejections: Rejections
     suspect: Callable[[str, float], None]  # hears of a configured next hop that failed
     spawn: Callable[[Coroutine[Any, Any, None]], None]
+    calls: Calls
     clock: Callable[[], float]
     timer_c_seconds: float
     serial_seconds: float
@@ -83,6 +126,7 @@ class ResponseContext:
         "_best",
         "_branches",
         "_breadth",
+        "_call",
         "_final",
         "_groups",
         "_method",
@@ -110,6 +154,10 @@ class ResponseContext:
         self._final = False  # a final response went up
         self._observed = False
         self._serial: Deadline | None = None
+        request = passage.request
+        self._call: Call | None = None
+        if server.is_invite and not request.to_tag:
+            self._call = means.calls.begin(request, server.received_at, passage.route.user)
 
     @property
     def passage(self) -> Passage:
@@ -150,6 +198,8 @@ class ResponseContext:
         """A 101-199: up at once (§16.7 step 5), of an INVITE only (RFC 4320 §4.1)."""
         if self.is_invite and not self._final:
             self._server.send_response(response, now)
+            if self._call is not None and response.status in _RINGING:
+                self._call.ring(now)
 
     def receive_success(self, branch: Branch, response: Response, now: float) -> None:
         """A 2xx: up at once; of an INVITE, every one (§16.7 step 5), and the other branches are cancelled (step 10)."""
@@ -158,6 +208,14 @@ class ResponseContext:
         self._final = True
         self._groups.clear()
         self._server.send_response(response, now)
+        if self._call is not None:
+            codes = [response.status] + [other.status for other in self._best] + [0] * (self._active - 1)
+            self._call.answer(response, branch.way, codes, now)
+        elif self._method == "BYE":
+            self._end_call(response.status, branch.hop, made=False)
+        elif self.is_invite and self._passage is not None and not self._passage.route.dialogs:
+            user, at = self._passage.route.user, self._server.received_at
+            self.means.calls.adopt(self._passage.request, response, branch.way, user, at, now)
         if self.is_invite:
             self._cancel_branches(now, _ANSWERED)
         self._release()
@@ -188,7 +246,28 @@ class ResponseContext:
             self._server.abandon(now)  # RFC 4320 §4.2
         else:
             self._server.send_response(finish_best(best, self._best), now)
+        if self._call is not None and best is not None:
+            self.fail_call(best.status, best.phrase, now, by_callee=bool(best.source.host))
+        elif self._method == "BYE" or self.is_invite:
+            made = best is None or not best.source.host
+            self._end_call(408 if best is None else best.status, self._branches[-1].hop, made=made)
         self._release()
+
+    # The account of calls
+
+    def fail_call(self, status: int, phrase: str, now: float, *, by_callee: bool = False) -> None:
+        """The caller hears that nothing comes of his call."""
+        if self._call is not None:
+            way = next((branch.way for branch in reversed(self._branches) if branch.way is not None), None)
+            codes = [other.status for other in self._best] + [0] * self._active
+            self._call.fail(status, phrase, way, codes, by_callee=by_callee, now=now)
+
+    def _end_call(self, status: int, hop: Hop | None, *, made: bool) -> None:
+        """A request that may have ended a call had that answer."""
+        passage = self._passage
+        if passage is not None:
+            at = self._server.received_at
+            self.means.calls.end(passage.request, status, passage.route.dialogs, at, hop=hop, made=made)
 
     def _release(self) -> None:
         """Let go what only the search for an answer needed; late 2xx still pass."""
@@ -202,6 +281,8 @@ class ResponseContext:
     def cancel(self, now: float, reason: str = "") -> None:
         """The caller cancelled (§16.10): no further targets, and all branches are cancelled, for its reason if any."""
         self._groups.clear()
+        if self._call is not None:
+            self._call.cancel()
         self._cancel_branches(now, reason)
 
     def _cancel_branches(self, now: float, reason: str) -> None:

@@ -37,6 +37,7 @@ _CALLER_HOSTS: Final = (1, 2)
 _CALLEE_HOSTS: Final = (3, 4)
 _MEMBER: Final = 5
 _ANSWERS_FROM: Final = 6
+_HOME: Final = 7
 
 _ANYWHERE: Final = "*"  # no host's name
 
@@ -123,6 +124,19 @@ def make_facts(request: Request, contact: str, target_host: str, hop_host: str, 
         request.source.host if member else "",
         _ANYWHERE if member else hop_host,
     )
+
+
+def name_home(node: int) -> str:
+    """What a token of a dialog remembers of the node that took its first request, where the caller has no flow that
+    names it."""
+    return f"{node:x}"
+
+
+def is_home(token: RouteToken, node: int) -> bool:
+    """Whether the node of that number took the first request of the dialog."""
+    if token.caller is not None:
+        return token.caller.node == node
+    return token.holds(_HOME, name_home(node))
 
 
 def find_caller(request: Request, contact: Address | None) -> Hop | None:

@@ -30,9 +30,13 @@ class Domains:
     """The served domains and this element's own addresses."""
 
     def __init__(self, domains: Iterable[str], addresses: Addresses) -> None:
+        self._addresses = addresses
+        self.change(domains)
+
+    def change(self, domains: Iterable[str]) -> None:
+        """Serve these from now on."""
         self._names = tuple(name.lower().rstrip(".") for name in domains)
         self._served = frozenset(self._names)
-        self._addresses = addresses
 
     @property
     def first(self) -> str:

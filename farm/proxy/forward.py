@@ -35,6 +35,7 @@ from farm.proxy.dialog import (
     is_first_hop,
     make_caller,
     make_facts,
+    name_home,
 )
 from farm.proxy.reach import SECURE
 from farm.proxy.request import RouteInformation
@@ -102,6 +103,10 @@ class Forwarder:
         self._tokens = tokens
         self._listeners = listeners
         self._node = node
+        self.change(record_route=record_route, max_forwards=max_forwards)
+
+    def change(self, *, record_route: bool, max_forwards: int) -> None:
+        """Make copies so from now on."""
         self._record_route = record_route
         self._max_forwards = make_header("max-forwards", str(max_forwards))
 
@@ -182,6 +187,8 @@ class Forwarder:
             passage.caller in MEMBERS,
         )
         caller = make_caller(request, contact, self._node)
+        if caller.flow is None:  # the token has room, then, to say which node has the call
+            facts = (*facts, name_home(self._node))
         token = self._tokens.make_route(request.call_id, facts, caller, callee)
         value = _make_route_value(token, flow, self._listeners.sent_by(flow), secure)
         return ("record-route", value, f"Record-Route: {value}")

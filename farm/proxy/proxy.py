@@ -41,6 +41,7 @@ _OPTIONS_HEADERS: Final = (
     make_header("accept", "*/*"),
     make_header("supported", "gruu, outbound, path"),
 )
+_CHALLENGES: Final = frozenset((401, 407))
 
 
 class Registrar(Protocol):
@@ -77,13 +78,17 @@ class Proxy:
         self._targets = targets
         self._registrar = registrar
         self._stateless = stateless
-        self._redirect = redirect
-        self._max_breadth = max_breadth
-        self._server_headers = (make_header("server", server_header),) if server_header else ()
         self._report = report
         self._is_restoring = is_restoring
+        self.change(redirect=redirect, max_breadth=max_breadth, server_header=server_header)
         self.draining = False  # refuse what is new; set when the node is about to stop
         self._rejections = means.rejections
+
+    def change(self, *, redirect: bool, max_breadth: int, server_header: str) -> None:
+        """Serve new requests so from now on."""
+        self._redirect = redirect
+        self._max_breadth = self._stateless.max_breadth = max_breadth
+        self._server_headers = (make_header("server", server_header),) if server_header else ()
 
     # Requests
 
@@ -196,7 +201,25 @@ class Proxy:
         self._rejections.note(error.reason, now, source=request.source.host, method=request.method)
         headers = [make_header(name, value) for name, value in error.headers]
         headers.extend(self._server_headers)
+        if transaction.is_invite and not request.to_tag:
+            self._account(transaction, request, error, now)
+        elif request.method == "BYE" and isinstance(transaction.context, Caller):
+            self._account_bye(transaction, request, error)
         self._answer(transaction, request, error.status, error.phrase, headers, now)
+
+    def _account(self, transaction: ServerTransaction, request: Request, error: SipError, now: float) -> None:
+        """A call comes to nothing here. A challenge is none: the call comes again with credentials."""
+        context = transaction.context
+        if isinstance(context, ResponseContext):
+            context.fail_call(error.status, error.phrase, now)
+        elif error.status not in _CHALLENGES and not self._redirect:
+            known = isinstance(context, Caller)
+            self._means.calls.refuse(request, error.status, error.phrase, known, transaction.received_at, now)
+
+    def _account_bye(self, transaction: ServerTransaction, request: Request, error: SipError) -> None:
+        """A member, or a party of the dialog, hung up, and there is nobody to be told."""
+        dialogs = read_route(request, self._domains, self._tokens, self._means.node).dialogs
+        self._means.calls.end(request, error.status, dialogs, transaction.received_at, hop=None, made=False)
 
     def _answer(
         self,

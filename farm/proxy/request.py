@@ -50,11 +50,14 @@ class RouteInformation:
     `uri` and `uri_text` are the Request-URI after §16.4, `routes` the Route values that remain; `edited` says whether
     they differ from what came. `proven` says whether the request belongs to a dialog that we let through and goes where
     that dialog may (`dialog.py`), or brings a flow token of ours; `flow` is the one that our Route brought back, None
-    where the Request-URI is enough; `passport` is what its dialog's token says besides, None outside a dialog.
-    `unproven`: a Route of ours inside a dialog has a token that opens to nothing.
+    where the Request-URI is enough; `passport` is what its dialog's token says besides, None outside a dialog;
+    `dialogs` is that token, if From and To are the dialog's, and those of the other times that its first request came
+    by us.
+    `unproven`: a Route of ours inside a dialog has a token that opens to nothing. `user`: the canonical
+    address-of-record whose credentials it brings, "" for none that were asked for (`admission`).
     """
 
-    __slots__ = ("edited", "flow", "passport", "proven", "routes", "unproven", "uri", "uri_text")
+    __slots__ = ("dialogs", "edited", "flow", "passport", "proven", "routes", "unproven", "uri", "uri_text", "user")
 
     def __init__(self, uri: Uri, uri_text: str, routes: list[str], edited: bool) -> None:
         self.uri = uri
@@ -65,6 +68,8 @@ class RouteInformation:
         self.unproven = False
         self.flow: FlowName | None = None
         self.passport: Passport | None = None
+        self.dialogs: tuple[RouteToken, ...] = ()
+        self.user = ""
 
 
 def check_request(request: Request) -> None:
@@ -97,6 +102,7 @@ def read_route(request: Request, domains: Domains, tokens: Tokens, node: int) ->
     routes = request.values("route")
     edited = False
     token: RouteToken | None = None
+    others: tuple[RouteToken, ...] = ()
     if "lr" in uri.params and uri.user and routes:
         token = tokens.open_route(uri.user, request.call_id)
         if token is not None:
@@ -117,6 +123,8 @@ def read_route(request: Request, domains: Domains, tokens: Tokens, node: int) ->
             # A call that was diverted came by us twice, with nobody between: where it went in the end counts.
             if token is None or domains.is_route_to_us(first):
                 opened = tokens.open_route(first.user, request.call_id)
+                if opened is not None and token is not None:
+                    others = (*others, token)
                 token = opened or token
         elif first.user and flow is None:
             # What opens a dialog is no part of one, whatever Route it brings.
@@ -130,6 +138,8 @@ def read_route(request: Request, domains: Domains, tokens: Tokens, node: int) ->
     if request.to_tag:
         if token is not None:
             _follow_dialog(route, token, request, node)
+            if others and route.dialogs:
+                route.dialogs += others
         else:
             route.unproven = _TOKEN_SHAPE.fullmatch(user) is not None
     elif flow is not None:
@@ -154,6 +164,7 @@ def _follow_dialog(route: RouteInformation, token: RouteToken, request: Request,
     side = find_side(token, request)
     if side is None:
         return
+    route.dialogs = (token,)
     routes = route.routes
     if not routes:
         route.flow = flow_from(token, side)

@@ -171,7 +171,7 @@ class Stateless:
         self._tokens = tokens
         self._admission = admission
         self._targets = targets
-        self._max_breadth = max_breadth
+        self.max_breadth = max_breadth
         self._rejections = means.rejections
 
     def receive_ack(self, request: Request, flow: Flow, now: float) -> None:
@@ -185,7 +185,7 @@ class Stateless:
             admitted = self._admission.admit(request, route, now)
             # An ACK is never challenged, so admission never has to wait for credentials.
             caller = admitted if isinstance(admitted, Caller) else Caller.STRANGER
-            ack = _Ack(self._means, Passage(request, route, flow, loop_part, "", caller), self._max_breadth)
+            ack = _Ack(self._means, Passage(request, route, flow, loop_part, "", caller), self.max_breadth)
         except SipError as error:
             self._rejections.note(error.reason, now, source=request.source.host, method="ACK")
             return

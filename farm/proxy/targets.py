@@ -109,7 +109,7 @@ class Targets:
         self._gateways = gateways
         self._flows = flows
         self._gruus = gruus
-        self._max_targets = max_targets
+        self.max_targets = max_targets
 
     def find(self, route: RouteInformation, caller: Caller, now: float) -> TargetSet | Awaitable[TargetSet]:
         """The target set, never empty; raises SipError 403, 404, 430, 480 or 481 where there is none."""
@@ -235,7 +235,7 @@ class Targets:
             targets.append(target)
         if not targets and instance is None and caller in MEMBERS and self._gateways.find(uri):
             return [self._number(uri, caller)]
-        return targets[: self._max_targets]
+        return targets[: self.max_targets]
 
     def _nowhere(self, aor: str, found: Located, uri: Uri, caller: Caller) -> TargetSet | Awaitable[TargetSet]:
         """Why there are no targets. A stranger, and a dialog may be one's, learns nothing about which users exist."""

@@ -100,3 +100,16 @@ def test_the_sender_s_domain_is_that_of_from(domains: Domains) -> None:
     assert domains.domain_of_sender(make_request()) == "example.com"
     assert domains.domain_of_sender(make_request(from_="<sip:x@foreign.example>;tag=1")) == ""
     assert domains.domain_of_sender(make_request(from_="<tel:+4930123>;tag=1")) == ""
+
+
+def test_other_domains_are_served_after_a_change() -> None:
+    class Nowhere:
+        def is_local(self, host: str, port: int | None) -> bool:
+            return False
+
+    domains = Domains(("example.com",), Nowhere())
+    assert not domains.serves("example.net", None)
+    domains.change(("Example.NET.", "example.org"))
+    assert domains.serves("example.net", None)
+    assert not domains.serves("example.com", None)
+    assert domains.first == "example.net"

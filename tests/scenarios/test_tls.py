@@ -123,7 +123,7 @@ def test_certificates_are_renewed_by_sighup_and_by_the_minute_and_bad_ones_never
     farm.run(60)
     assert "two.example" in shown()
     write_sip_files(tmp_path, "DNS:three.example")
-    assert node.node.reload(node.config) == []
+    assert node.node.reload(node.config).waiting == []
     assert "three.example" in shown()
     Path(tls["keys"][0]).write_text("half of a key")
     with pytest.raises(ConfigError, match="has no private key"):
@@ -132,7 +132,7 @@ def test_certificates_are_renewed_by_sighup_and_by_the_minute_and_bad_ones_never
     assert "three.example" in shown()
     write_sip_files(tmp_path / "other", "DNS:four.example")
     other = tuple(str(tmp_path / "other" / f"sip.{kind}") for kind in ("pem", "key"))
-    assert node.node.reload(change(node.config, certificates=other[:1], keys=other[1:])) == []
+    assert node.node.reload(change(node.config, certificates=other[:1], keys=other[1:])).waiting == []
     assert "four.example" in shown()
     alice = farm.add_party("alice")
     ours, theirs = set_up_call(alice, bob)  # over the connection that was there all the time
