@@ -9,8 +9,8 @@ and its answers go) → `refusal` (the stateless 400) → `noise` (datagrams tha
 `udp` → `datagrams` (its socket) → `connection` (one stream, without Twisted: buffers, keep-alives, time limits) →
 `stream` (its sockets) → `shedding` (their end when the node is drained) → `tls` (a cipher around it) → `websocket` (a
 session in it) → `makers` (all stream transports by name) → `proxy_protocol` (what balancers say first) → `proxied` (its
-listeners) → `flows` (the other flows) → `local` (which addresses are ours, what our Via says) → `traffic` (what is
-counted at this edge).
+listeners) → `flows` (the other flows) → `handed` (sockets that systemd has bound) → `local` (which addresses are ours,
+what our Via says) → `traffic` (what is counted at this edge).
 
 A transport is one file here and one line in `makers`.
 """

@@ -39,6 +39,9 @@ class Wire(Protocol):
     def abort(self) -> None:
         """Close now, whatever is unwritten."""
 
+    def find_local(self) -> tuple[str, int]:
+        """Address and port of our end of it."""
+
 
 class StreamReceiver(Protocol):
     """Where messages go: the layer. None of these raises."""
@@ -218,16 +221,26 @@ class Connection:
         if phase is Phase.OPEN and not self._full:
             assert self._wire is not None
             self._wire.write(wrapped)
+            if self._context.traffic.watcher is not None:
+                self._show(data, sent=True)
         elif phase is Phase.OPEN or phase is Phase.CONNECTING:
             if self._waiting_bytes + len(wrapped) > self._context.limits.write_buffer_bytes:
                 return self._overflow(phase)
             self._waiting.append(wrapped)
             self._waiting_bytes += len(wrapped)
+            if self._session is not None and self._context.traffic.watcher is not None:
+                self._show(data, sent=True)  # its bytes do not tell the message any more when they are written
         else:
             return False
         self._active_at = self._context.clock()
         self._context.traffic.count_sent(data)
         return True
+
+    def _show(self, data: bytes, *, sent: bool) -> None:
+        """To who watches the wire."""
+        watcher, wire = self._context.traffic.watcher, self._wire
+        if watcher is not None and wire is not None:
+            watcher.watch(data, self.transport, wire.find_local(), (self.hop.host, self.hop.port), sent=sent)
 
     def _overflow(self, phase: Phase) -> bool:
         context = self._context
@@ -284,18 +297,23 @@ class Connection:
         receiver = context.receiver
         pongs = 0
         whole = 0
+        watched = context.traffic.watcher is not None
         for frame in self._framer.receive(data):
             if self.phase is not Phase.OPEN:
                 return
             if isinstance(frame, bytes):
                 whole += 1
                 self._heard = True
+                if watched:
+                    self._show(frame, sent=False)
                 receiver.receive_stream_message(frame, self, now)
             elif isinstance(frame, KeepAlive):
                 self._keepalives.inc()
                 if frame is PING:
                     pongs += 1
             elif isinstance(frame, Broken):
+                if watched:
+                    self._show(frame.head, sent=False)
                 receiver.receive_broken_stream(frame.error, self, now)
                 self.close("malformed")
                 return
@@ -359,11 +377,14 @@ class Connection:
         if not waiting:
             return
         assert self._wire is not None
+        watched = self._session is None and self._context.traffic.watcher is not None
         sent = 0
         for data in waiting:
             if self._full and not even_if_full:
                 break
             self._wire.write(data)
+            if watched:
+                self._show(data, sent=True)
             sent += 1
             self._waiting_bytes -= len(data)
         del waiting[:sent]

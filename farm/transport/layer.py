@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from socket import SOCK_DGRAM, SOCK_STREAM, SocketKind, socket
 from typing import Any, Final, TypeAlias
 from typing import Protocol as Port
 
@@ -29,6 +30,7 @@ from farm.sip.via import Via
 from farm.transport.connection import Connection, StreamContext
 from farm.transport.datagrams import Address
 from farm.transport.flows import DeadFlow, StreamReply, choose_listener
+from farm.transport.handed import HandedOver, HandedSockets
 from farm.transport.local import LocalAddresses, find_own_addresses, is_unicast, make_listener_name
 from farm.transport.makers import StreamMakers
 from farm.transport.noise import Noise
@@ -118,6 +120,7 @@ class TransportLayer:
     ) -> None:
         self.receiver = receiver
         self.others: OtherNodes | None = None  # set where there are any
+        self.handed = HandedSockets()  # set where somebody has bound some for us
         self._reactor = reactor
         self._limits = limits
         self._parser_limits = _make_parser_limits(limits)
@@ -126,21 +129,22 @@ class TransportLayer:
         self._rejections = rejections
         self._gate = gate
         self._report_refused = report_refused
-        self._traffic = Traffic(metrics)
+        self.traffic = Traffic(metrics)
         self._noise = Noise(metrics, rejections)
         self._unexpected = metrics.unexpected_errors.child("transport")
         advertise, advertise_port = parse_host_port(settings.advertise) if settings.advertise else ("", 0)
         self._addresses = LocalAddresses(settings.farm_name, advertise, advertise_port or 0, find_own, zone)
         self._budget = AnswerBudget()
-        self._context = StreamContext(self, limits, self._parser_limits, metrics, self._traffic, deadlines, clock)
+        self._context = StreamContext(self, limits, self._parser_limits, metrics, self.traffic, deadlines, clock)
         self._streams = StreamTable(self._context, rng.getrandbits(48) << 16)
         self.shedding = Shedding(self._streams, deadlines, rng)
-        rules = WebSocketRules(
-            frozenset(origin.lower() for origin in settings.websocket_origins),
+        self._rules = WebSocketRules(
+            settings.websocket_origins,
             settings.websocket_ping_seconds,
             lambda: self._limits.header_bytes + self._limits.body_bytes,
         )
-        self._makers = StreamMakers(self._streams, certificates, rules)
+        self._makers = StreamMakers(self._streams, certificates, self._rules)
+        self._fronts: list[ProxyFront] = []
         self._listeners: dict[str, Listener] = {}
         self._udp: list[UdpListener] = []
         self._ends: dict[str, UdpEnd] = {}
@@ -164,19 +168,35 @@ class TransportLayer:
                 raise ListenError(f"cannot listen on {name}: it is listed twice")
             listener: Listener
             if transport == "UDP":
-                listener = UdpListener(host, port, self, self._traffic, self._metrics)
-                listener.open(self._reactor, self._limits.receive_buffer_bytes)
+                listener = UdpListener(host, port, self, self.traffic, self._metrics)
+                listener.open(
+                    self._reactor, self._limits.receive_buffer_bytes, self._take_handed(SOCK_DGRAM, host, port)
+                )
                 self._udp.append(listener)
                 self._add_end(listener)
                 self._metrics.flows.child("udp").inc()
             else:
                 stream = self._makers.make_listener(transport, host, port)
                 if proxy_networks is not None:
-                    stream.front = ProxyFront(stream, self._streams, proxy_networks)
-                stream.open(self._reactor)
+                    stream.front = front = ProxyFront(stream, self._streams, proxy_networks)
+                    self._fronts.append(front)
+                stream.open(self._reactor, self._take_handed(SOCK_STREAM, host, port))
                 listener = stream
             self._listeners[listener.name] = listener
             self._addresses.add(listener.name, transport, host, listener.port)
+
+    def end_listening(self) -> None:
+        """All listeners are open; raises ListenError when a socket was handed over that is none of them."""
+        try:
+            self.handed.refuse_rest()
+        except HandedOver as error:
+            raise ListenError(str(error)) from None
+
+    def _take_handed(self, kind: SocketKind, host: str, port: int) -> socket | None:
+        try:
+            return self.handed.take(kind, host, port)
+        except HandedOver as error:
+            raise ListenError(f"cannot listen: {error}") from None
 
     def stop(self) -> Deferred[Any]:
         """Close all listeners and connections; answered when nothing is left in the reactor."""
@@ -205,8 +225,16 @@ class TransportLayer:
         """The names of the open listeners, as `udp:192.0.2.1:5060`, in the order of the settings."""
         return list(self._listeners)
 
-    def change(self, limits: LimitSettings, gate: Gate | None) -> None:
+    @property
+    def connection_count(self) -> int:
+        """Stream connections that are open."""
+        return len(self._streams)
+
+    def change(self, settings: SipSettings, limits: LimitSettings, gate: Gate | None) -> None:
         """Other limits from now on; messages on connections that are open keep the limits of theirs on size."""
+        self._rules.change(settings.websocket_origins, settings.websocket_ping_seconds)
+        for front in self._fronts:
+            front.change(settings.proxy_networks)
         self._limits = self._context.limits = limits
         self._parser_limits = self._context.parser_limits = _make_parser_limits(limits)
         self._gate = gate
@@ -291,6 +319,8 @@ class TransportLayer:
             if reason:
                 self._noise.receive(reason, data, address, end, now)
                 return
+        if self.traffic.watcher is not None:
+            self.traffic.watcher.watch(data, "UDP", (end.host, end.port), address, sent=False)
         try:
             if self._gate is not None and not self._gate.admit(host, now):
                 self._rejections.note("request-rate", now, source=host)
@@ -300,7 +330,7 @@ class TransportLayer:
                 return
             message = parse(data, self._parser_limits)
             if isinstance(message, Request):
-                self._traffic.count_request(message.method)
+                self.traffic.count_request(message.method)
                 flow = UdpFlow(end, stamp(message, source))
                 self.receiver.receive_request(message, flow, now)
             else:
@@ -339,7 +369,7 @@ class TransportLayer:
                 return
             message = parse(data, self._parser_limits)
             if isinstance(message, Request):
-                self._traffic.count_request(message.method)
+                self.traffic.count_request(message.method)
                 back = stamp(message, source)
                 if connection.domains:
                     back = self._note_proved(message, connection, back)
@@ -391,7 +421,7 @@ class TransportLayer:
             if isinstance(message, Request):
                 self.receiver.receive_request(message, flow, now)
             else:
-                self._traffic.count_response(message.cseq_method, message.status)
+                self.traffic.count_response(message.cseq_method, message.status)
                 self.receiver.receive_response(message, flow, now)
         except Malformed as error:
             self._rejections.note(error.reason, now, source=source.host, detail=error.phrase)
@@ -403,7 +433,7 @@ class TransportLayer:
         self._rejections.note(reason, now, source=str(source), detail=detail)
 
     def _receive_response(self, response: Response, flow: UdpFlow | Connection, now: float) -> None:
-        self._traffic.count_response(response.cseq_method, response.status)
+        self.traffic.count_response(response.cseq_method, response.status)
         via = response.top_via
         if via is None or not self._is_ours(via):
             self._rejections.note("response-not-ours", now, source=flow.hop.host, method=response.cseq_method)

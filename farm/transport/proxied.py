@@ -36,6 +36,10 @@ class ProxyFront(ServerFactory):
         self.listener = listener
         self.readers: set[HeaderReader] = set()  # connections whose header has not come yet
         self._table = table
+        self.change(networks)
+
+    def change(self, networks: Iterable[str]) -> None:
+        """Take the connections of balancers in these from now on."""
         self._networks = [ip_network(network) for network in networks]
 
     @property

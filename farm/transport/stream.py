@@ -215,6 +215,14 @@ class StreamWire(Protocol):
         """Reset."""
         self.transport.abortConnection()
 
+    def find_local(self) -> tuple[str, int]:
+        """Our end of the socket; ("", 0) when it is gone."""
+        try:
+            end = self.transport.getHost()
+        except (OSError, AttributeError):  # Twisted deletes what it closes
+            return "", 0
+        return unmap_address(end.host), end.port
+
 
 class TcpListener(ServerFactory):
     """One bound socket that accepts streams. Another transport is another `transport` and another `make_wire`."""
@@ -230,10 +238,10 @@ class TcpListener(ServerFactory):
         self._table = table
         self._port: Any = None
 
-    def open(self, reactor: Any) -> None:
-        """Bind, to any free port when it is 0; raises ListenError."""
+    def open(self, reactor: Any, handed: socket.socket | None = None) -> None:
+        """Take the bound socket that was handed over, or bind, to any free port when it is 0; raises ListenError."""
         if IReactorSocket.providedBy(reactor):
-            with bind_socket(self.name, socket.SOCK_STREAM, self.host, self.port) as bound:
+            with handed or bind_socket(self.name, socket.SOCK_STREAM, self.host, self.port) as bound:
                 self._port = reactor.adoptStreamPort(bound.fileno(), bound.family, self.front or self)
         else:
             try:
@@ -309,6 +317,10 @@ class TcpConnector(ClientFactory):
     def abort(self) -> None:
         """Give up."""
         self._connector.disconnect()
+
+    def find_local(self) -> tuple[str, int]:
+        """There is none yet."""
+        return "", 0
 
 
 def source_key(host: str) -> str:

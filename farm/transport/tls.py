@@ -235,6 +235,10 @@ class TlsSession(Protocol):
         """Give up a handshake."""
         self.abortConnection()
 
+    def find_local(self) -> tuple[str, int]:
+        """The wire within is asked once the handshake is done."""
+        return "", 0
+
     def loseConnection(self) -> None:
         """Close once all is written."""
         if self._ending:

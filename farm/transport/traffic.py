@@ -2,11 +2,13 @@
 
 Sent messages are bytes by then, so their method is read from the start line, or for a response from CSeq. The children
 of all known methods are kept here; what a stranger invents counts as "other".
+
+It is also where who watches the wire is found, by all who send and receive: nobody, mostly, which costs a look.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client import Counter
 
@@ -16,13 +18,24 @@ from farm.series import OTHER
 
 _CSEQ: Final = b"\r\nCSeq: "
 
+Address = tuple[str, int]
+
+
+class Watcher(Protocol):
+    """Who is shown every message as it was on the wire, of TLS and WebSocket what is inside. It does not raise."""
+
+    def watch(self, data: bytes, transport: str, local: Address, remote: Address, *, sent: bool) -> None:
+        """One message, or what came in place of one. `local` is our end, whose host is that of a listener bound to all
+        addresses where the kernel chose the address."""
+
 
 class Traffic:
     """The counters of messages, shared by all transports of a node."""
 
-    __slots__ = ("_requests_in", "_requests_out", "_responses_in", "_responses_out")
+    __slots__ = ("_requests_in", "_requests_out", "_responses_in", "_responses_out", "watcher")
 
     def __init__(self, metrics: Metrics) -> None:
+        self.watcher: Watcher | None = None
         requests, responses = metrics.sip_requests, metrics.sip_responses
         self._requests_in: dict[str, Counter] = {}
         self._requests_out: dict[bytes, Counter] = {}

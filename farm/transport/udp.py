@@ -64,16 +64,16 @@ class UdpListener(DatagramProtocol):
         self.port = port
         self._receiver = receiver
         self._errors = metrics.transport_errors.child("udp")
-        self.count_sent = traffic.count_sent
+        self.traffic = traffic
         self._send: Callable[[bytes, Address], object] = _refuse
         self._ends: dict[bytes, LocalEnd] = {}
         self._socket: DatagramSocket | None = None
         self._port: Any = None
 
-    def open(self, reactor: Any, receive_buffer_bytes: int) -> None:
-        """Bind, to any free port when it is 0; raises ListenError."""
+    def open(self, reactor: Any, receive_buffer_bytes: int, handed: socket.socket | None = None) -> None:
+        """Take the bound socket that was handed over, or bind, to any free port when it is 0; raises ListenError."""
         if IReactorFDSet.providedBy(reactor):
-            bound = bind_socket(self.name, socket.SOCK_DGRAM, self.host, self.port)
+            bound = handed or bind_socket(self.name, socket.SOCK_DGRAM, self.host, self.port)
             for option in (socket.SO_RCVBUF, getattr(socket, "SO_RCVBUFFORCE", 33)):
                 with suppress(OSError):  # the second is for root: it may pass the system's limit
                     bound.setsockopt(socket.SOL_SOCKET, option, receive_buffer_bytes)
@@ -134,7 +134,9 @@ class UdpListener(DatagramProtocol):
         except (OSError, OverflowError, ValueError):
             self._errors.inc()
             return False
-        self.count_sent(data)
+        self.traffic.count_sent(data)
+        if self.traffic.watcher is not None:
+            self.traffic.watcher.watch(data, "UDP", (self.host, self.port), address, sent=True)
         return True
 
     def send_keepalive(self, data: bytes, address: Address) -> None:
@@ -167,7 +169,10 @@ class LocalEnd:
         except (OSError, OverflowError, ValueError):
             self._listener.count_refused()
             return False
-        self._listener.count_sent(data)
+        traffic = self._listener.traffic
+        traffic.count_sent(data)
+        if traffic.watcher is not None:
+            traffic.watcher.watch(data, "UDP", (self.host, self.port), address, sent=True)
         return True
 
     def send_keepalive(self, data: bytes, address: Address) -> None:

@@ -17,8 +17,8 @@ browsers against foreign pages, and what is no browser can write what it likes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Final
 
 import h11
 from wsproto.connection import Connection as Frames
@@ -68,13 +68,20 @@ class WsListener(TcpListener):
         return WebSocketSession(self._rules)
 
 
-class WebSocketRules(NamedTuple):
+class WebSocketRules:
     """What a session allows. `origins` are those of the settings in lower case, none for any; the interval of pings is
-    in seconds, 0 for none; `largest` tells the most bytes of a message."""
+    in seconds, 0 for none; `largest` tells the most bytes of a message. They may change under sessions that run."""
 
-    origins: frozenset[str]
-    ping_seconds: float
-    largest: Callable[[], int]
+    __slots__ = ("largest", "origins", "ping_seconds")
+
+    def __init__(self, origins: Iterable[str], ping_seconds: float, largest: Callable[[], int]) -> None:
+        self.largest = largest
+        self.change(origins, ping_seconds)
+
+    def change(self, origins: Iterable[str], ping_seconds: float) -> None:
+        """Allow so from now on."""
+        self.origins = frozenset(origin.lower() for origin in origins)
+        self.ping_seconds = ping_seconds
 
 
 class WebSocketSession:

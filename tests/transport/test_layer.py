@@ -7,7 +7,7 @@ from pathlib import Path as FilePath
 
 import pytest
 
-from farm.config import LimitSettings
+from farm.config import LimitSettings, SipSettings
 from farm.sip.hop import Hop
 from farm.transport.layer import ListenError
 from tests.support.edge import NODE, PHONE, DatagramPeer, Edge, Server, connect, make_edge
@@ -478,9 +478,9 @@ def test_another_gate_and_other_limits_hold_from_the_next_message_on() -> None:
     _, edge, phone = make_edge()
     peer = DatagramPeer(phone)
     peer.send(request_bytes("OPTIONS"))
-    edge.layer.change(LimitSettings(header_count=1), None)
+    edge.layer.change(SipSettings(domains=("example.com",)), LimitSettings(header_count=1), None)
     peer.send(request_bytes("OPTIONS"))
-    edge.layer.change(LimitSettings(), Closed())
+    edge.layer.change(SipSettings(domains=("example.com",)), LimitSettings(), Closed())
     peer.send(request_bytes("OPTIONS"))
     assert len(edge.requests) == 1
     assert edge.rejections.reasons == ["too-many-headers", "request-rate"]

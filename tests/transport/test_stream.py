@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from farm.config import LimitSettings
+from farm.config import LimitSettings, SipSettings
 from farm.transport.stream import source_key
 from tests.support.edge import NODE, PHONE, Edge, Server, StreamPeer, connect, make_edge
 from tests.support.messages import request_bytes, response_bytes
@@ -302,7 +302,8 @@ def test_a_killed_peer_leaves_no_connection_behind() -> None:
 def test_other_limits_hold_for_connections_that_are_open_too() -> None:
     network, edge, phone = make_edge(connections=3, idle_seconds=100.0, first_message_seconds=1000.0)
     first = connect(phone)
-    edge.layer.change(LimitSettings(connections=1, idle_seconds=1000.0, first_message_seconds=1000.0), None)
+    limits = LimitSettings(connections=1, idle_seconds=1000.0, first_message_seconds=1000.0)
+    edge.layer.change(SipSettings(domains=("example.com",)), limits, None)
     assert connect(phone).ended
     network.run(200)
     assert not first.ended
