@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, ClassVar, Final, NoReturn, Protocol
 
 from twisted.application.service import IService, IServiceCollection, MultiService
@@ -40,10 +40,12 @@ from twisted.python import usage
 from twisted.python.components import Componentized
 from zope.interface import implementer
 
+from farm.changes import Merged
 from farm.config import Config, ConfigError, LogSettings, load
 from farm.logs import make_json_line, make_text_line
 from farm.open_files import find_shortage, raise_limit
-from farm.systemd import Systemd
+from farm.systemd import Systemd, read_first_environment
+from farm.transport.handed import HandedSockets
 from farm.transport.layer import ListenError
 
 _log: Final = Logger(namespace="node")
@@ -85,8 +87,8 @@ class Options(usage.Options):
 class Running(Protocol):
     """The node inside (`farm.service.Node`)."""
 
-    def reload(self, config: Config) -> list[str]:
-        """Take what a running node can take; answers the keys that want a restart. Raises ConfigError."""
+    def reload(self, config: Config) -> Merged:
+        """Take what a running node can take; answers that, and the keys that want a restart. Raises ConfigError."""
 
     def hurry(self) -> None:
         """While it stops: wait for nobody any more."""
@@ -150,26 +152,36 @@ class Node(MultiService):
             self._watchdog.stop()
 
     def reload(self) -> None:
+        """SIGHUP. A mistake in the configuration is one line of the log."""
+        with suppress(ConfigError):
+            self.read_again()
+
+    def read_again(self) -> Merged:
         """Read the configuration again and take what can change, and open the log file anew, for it may have been
-        moved. A mistake in the configuration is one line of the log, and what was in force stays."""
+        moved. Raises ConfigError for a mistake, which the log has then, and what was in force stays."""
         config, problem = self._config, ""
-        waiting: list[str] = []
+        merged = Merged(config, [], [])
         try:
             loaded = self._load()
-            waiting = self.inside.reload(loaded) if self.inside is not None else []
+            if self.inside is not None:
+                merged = self.inside.reload(loaded)
             config = loaded
         except ConfigError as error:
             problem = str(error)
         except Exception:
             _log.failure("the reload failed")
-            problem = "a fault of ours"
+            problem = "a fault of ours, of which the log says more"
         self._open_log(config)
         if problem:
             _log.error("not reloaded, what was in force stays: {problem}", problem=problem)
-        elif waiting:
-            _log.warn("reloaded; these changes want a restart: {keys}", keys=", ".join(waiting))
+            raise ConfigError(problem)
+        changed = ", ".join(merged.changed) or "nothing"
+        if merged.waiting:
+            waiting = ", ".join(merged.waiting)
+            _log.warn("reloaded; these changes want a restart: {keys}", keys=waiting, changed=changed)
         else:
-            _log.info("reloaded")
+            _log.info("reloaded", changed=changed)
+        return merged
 
     def _open_log(self, config: Config) -> None:
         if self._held is None:
@@ -250,12 +262,14 @@ def makeService(options: Options) -> IService:
 
     parent: Mapping[str, Any] = options.parent or {}
     own_logs = not (parent.get("logger") or parent.get("logfile"))
-    systemd = Systemd(os.environ, os.getpid())
+    systemd = Systemd(read_first_environment(), os.getpid())
     node = Node(options.loaded, options.load, systemd, reactor, own_logs=own_logs)
     with node.one_line():
         running = make_service(options.loaded, reactor)
+        running.transport.handed = HandedSockets(systemd.take_sockets())
         running.setServiceParent(node)
         node.inside = running
+        running.read_again = node.read_again
     return node
 
 
@@ -274,6 +288,9 @@ def make_observer(config: Config, stream: IO[str]) -> ILogObserver:
     if level is not LogLevel.debug:
         for namespace in ("twisted", "log_legacy"):
             predicate.setLogLevelForNamespace(namespace, max(level, LogLevel.warn))
+    for text in settings.levels:
+        place, _, name = text.partition(":")
+        predicate.setLogLevelForNamespace(place, LogLevel.levelWithName(name))
     lines = FileLogObserver(stream, lambda event: make_line(event, settings, config.node.name))
     return FilteringLogObserver(lines, [predicate])
 

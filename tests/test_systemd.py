@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.systemd import Systemd
+from farm.systemd import Systemd, read_first_environment
 
 
 class Manager:
@@ -71,3 +71,48 @@ def test_a_manager_that_is_gone_or_does_not_read_harms_nothing(manager: Manager)
         systemd.alive()
     manager.socket.close()
     systemd.alive()
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"LISTEN_FDS": "2"},
+        {"LISTEN_FDS": "2", "LISTEN_PID": "8"},
+        {"LISTEN_FDS": "-2", "LISTEN_PID": "7"},
+        {"LISTEN_FDS": "many", "LISTEN_PID": "7"},
+        {"LISTEN_PID": "7"},
+    ],
+)
+def test_sockets_that_are_not_meant_for_us_are_left_alone(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "socket", lambda **_: pytest.fail("a file was opened as a socket"))
+    assert Systemd(environ, 7).take_sockets() == []
+
+
+def test_sockets_of_our_units_begin_at_file_3_and_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+
+    def open_file(*, fileno: int) -> str:
+        opened.append(fileno)
+        if fileno == 4:
+            raise OSError("not a socket")
+        return f"socket {fileno}"
+
+    monkeypatch.setattr(socket, "socket", open_file)
+    systemd = Systemd({"LISTEN_FDS": "3", "LISTEN_PID": "7"}, 7)
+    assert [str(taken) for taken in systemd.take_sockets()] == ["socket 3", "socket 5"]
+    assert opened == [3, 4, 5]
+    assert systemd.take_sockets() == []
+
+
+def test_the_environment_is_the_one_that_the_process_was_started_with(tmp_path: Path) -> None:
+    kept = tmp_path / "environ"
+    kept.write_bytes(b"LISTEN_FDS=2\0PATH=/a=b\0\0odd\0NAME=\xff\0")
+    assert read_first_environment(str(kept)) == {"LISTEN_FDS": "2", "PATH": "/a=b", "NAME": "\udcff"}
+
+
+def test_where_that_cannot_be_read_it_is_todays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SIPFARM_TEST", "today")
+    assert read_first_environment(str(tmp_path / "none"))["SIPFARM_TEST"] == "today"

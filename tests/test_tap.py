@@ -19,6 +19,7 @@ from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from farm.changes import Merged
 from farm.config import Config, LogSettings, load
 from farm.sources import ConfigError
 from farm.systemd import Systemd
@@ -209,6 +210,24 @@ def test_levels_below_the_configured_one_are_left_out(tmp_path: Path) -> None:
     assert text.endswith(" warn     farm.x: loud\n")
 
 
+def test_a_place_may_have_a_level_of_its_own(tmp_path: Path) -> None:
+    stream = StringIO()
+    levels = '[log]\nlevel = "warn"\nlevels = ["overlay:debug", "dns:error", "twisted:info"]\nformat = "text"\n'
+    observer = LogPublisher(make_observer(config_of(tmp_path, levels), stream))
+    for place in ("overlay", "overlay.links", "dns", "node", "twisted.web"):
+        log = Logger(place, observer=observer)
+        log.debug("quiet")
+        log.info("news")
+        log.warn("loud")
+    heard = [line.split(" ", 1)[1].split() for line in stream.getvalue().splitlines()]
+    assert [(place.rstrip(":"), text) for _, place, text in heard] == [
+        ("overlay", "quiet"), ("overlay", "news"), ("overlay", "loud"),
+        ("overlay.links", "quiet"), ("overlay.links", "news"), ("overlay.links", "loud"),
+        ("node", "loud"),
+        ("twisted.web", "news"), ("twisted.web", "loud"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("level", "heard"), [("info", ["bad", "ours"]), ("error", []), ("debug", ["on", "bad", "ours"])]
 )
@@ -277,15 +296,16 @@ class Inside:
 
     def __init__(self, waiting: list[str] | None = None, problem: Exception | None = None) -> None:
         self.waiting = waiting or []
+        self.changed: list[str] = []
         self.problem = problem
         self.reloads: list[Config] = []
         self.hurried = 0
 
-    def reload(self, config: Config) -> list[str]:
+    def reload(self, config: Config) -> Merged:
         self.reloads.append(config)
         if self.problem is not None:
             raise self.problem
-        return self.waiting
+        return Merged(config, self.waiting, self.changed)
 
     def hurry(self) -> None:
         self.hurried += 1

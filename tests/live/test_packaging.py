@@ -36,7 +36,7 @@ def test_a_wheel_holds_package_command_and_plugin_and_nothing_else(tmp_path: Pat
         names = archive.namelist()
         (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
         assert "sipfarm = farm.console:main" in archive.read(entry_points).decode()
-    assert "farm/py.typed" in names
+    assert {"farm/py.typed", "farm/admin/status.css", "farm/admin/status.js", "farm/admin/status.svg"} <= set(names)
     assert [name for name in names if name.startswith("twisted/")] == ["twisted/plugins/farm_plugin.py"]
     assert {name.split("/")[0].split("-")[0] for name in names} == {"farm", "twisted", "sipfarm"}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "farm").rglob("*.py")}
