@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_typ
 import msgspec
 
 from farm import farm_settings, settings, watch_settings
+from farm.changes import find_reason
 from farm.settings import REPEATED, SECTIONS
 
 HEAD: Final = """\
@@ -27,15 +28,16 @@ add up.
 | option | `twistd -n sipfarm -c node.toml --set auth.open=true` |
 
 Unknown keys are refused, and the nearest right one is named. `sipfarm check FILE` tells what is wrong before a start
-does. Secrets are never settings: they are named by file. A documented example is
-[deploy/node.toml](../deploy/node.toml).
+does. Secrets are never settings: they are named by file, or as `credential:NAME` where the unit of systemd says
+`LoadCredential=NAME:…` (`redis_password_file`, `nonce_key_file`, `auth_key_file`, and `certificates`, `keys` and
+`trust` of `[tls]`). A documented example is [deploy/node.toml](../deploy/node.toml).
 
-SIGHUP (`systemctl reload sipfarm`) reads all of this again while the node runs. These changes hold at once: `[limits]`
-but for `receive_buffer_bytes`, `[keys]`, `[log]`, `[tls]` but for `trusted_domains`, `[[routes]]`, `[[gateways]]`, of
-`[auth]` `algorithms` and `allow_without_qop`, of `[overlay]` `seeds`, and of `[dns]` `secondaries`,
-`responses_per_second`, `connections` and `idle_seconds`. The log names the changed keys that want a restart. After a
-mistake, which is one line of the log, what was in force stays. The log file is opened anew in any case: logrotate moves
-it and sends the signal.
+`sipfarm reload`, or SIGHUP (`systemctl reload sipfarm`), reads all of this again while the node runs, and certificates
+that were renewed. The column "changes" says of each key whether a running node takes it (`at reload`), or why it wants
+a restart. `sipfarm reload` prints, and the log says, what was taken and what wants a restart. After a mistake nothing
+has changed: it is one line, and exit code 1. The log file is opened anew in any case: logrotate moves it and sends the
+signal. What is under way goes on by the rules with which it began.
+
 SIGTERM and SIGINT stop the node when the calls that are being set up have ended, after half a minute at most; a second
 one ends them at once.
 """
@@ -66,12 +68,14 @@ def make_page() -> str:
     lines = [HEAD]
     for section, kind in SECTIONS.items():
         lines += [f"## [[{section}]]" if section in REPEATED else f"## [{section}]", "", texts[kind.__name__, ""], ""]
-        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+        lines += ["| key | type | default | changes | meaning |", "|---|---|---|---|---|"]
         hints = get_type_hints(kind, include_extras=True)
         for field in msgspec.structs.fields(kind):
             default = "needed" if field.default is msgspec.NODEFAULT else f"`{_toml(field.default)}`"
             text = texts[kind.__name__, field.name].replace("|", "\\|")
-            lines.append(f"| `{field.name}` | {_describe(hints[field.name])} | {default} | {text} |")
+            reason = "" if section in REPEATED else find_reason(section, field.name)
+            changes = f"restart: {reason}" if reason else "at reload"
+            lines.append(f"| `{field.name}` | {_describe(hints[field.name])} | {default} | {changes} | {text} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -170,6 +170,17 @@ def make_credential(user: str, domain: str, password: str, stamp: Stamp, *, disa
     )
 
 
+def take_credential(domain: str, hashes: Sequence[tuple[str, str, str]], stamp: Stamp) -> Credential:
+    """The record of a user of whom another registrar has told the hashes, not the password: algorithm, HA1 in hex for
+    the name "user", and that for "user@domain". Where the last is not known, the first stands in its place: it fits
+    nobody who does not know it, which an empty one would."""
+    return Credential(
+        stamp,
+        domain,
+        {algorithm: (bytes.fromhex(plain), bytes.fromhex(full or plain)) for algorithm, plain, full in hashes},
+    )
+
+
 class Unavailable(Protocol):
     """Why a record cannot be had."""
 
@@ -279,6 +290,10 @@ class Authenticator:
                 raise ValueError(f"this build of OpenSSL cannot compute {algorithm}: take it out of auth.algorithms")
         self._algorithms = tuple(algorithms)
         self._allow_without_qop = allow_without_qop
+
+    def remember(self, nonce_entries: int) -> None:
+        """Keep the counts of so many nonces from now on."""
+        self._counts.entries = max(nonce_entries, 1)
 
     def check(self, request: Request, realm: str, header_name: str, now: float) -> Verdict | Awaitable[Verdict]:
         """Who sent `request`, which must be as it came (§16.4 may rewrite its URI later).

@@ -22,6 +22,7 @@ from farm.security.credentials import (
     make_aor,
     make_credential,
     pack_credential,
+    take_credential,
     unpack_credential,
 )
 from farm.security.record import Credential, Stamp
@@ -29,9 +30,11 @@ from farm.sip.status import SipError
 
 NAME_CHARACTERS: Final = 128
 PASSWORD_CHARACTERS: Final = 256
+HASH_DIGITS: Final = {"MD5": 32, "SHA-256": 64, "SHA-512-256": 64}
 AT_ONCE: Final = 20  # rows of an import that wait for other nodes together
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HEX: Final = re.compile(r"[0-9A-Fa-f]*")
 
 T = TypeVar("T")
 
@@ -83,12 +86,16 @@ class UserEntry(NamedTuple):
 
 
 class UserRow(NamedTuple):
-    """A user to be imported: line number in the file, plain name, domain, password."""
+    """A user to be imported: line number in the file, plain name, domain, password.
+
+    Instead of the password there may be `hashes` of another registrar: algorithm, HA1 in hex for the name "user", and
+    for the name "user@domain" ("" where that is not known)."""
 
     line: int
     user: str
     domain: str
     password: str
+    hashes: tuple[tuple[str, str, str], ...] = ()
 
 
 class BadRow(NamedTuple):
@@ -114,6 +121,7 @@ class _Sought(NamedTuple):
     domain: str
     aor: str
     password: str
+    hashes: tuple[tuple[str, str, str], ...]
     found: Credential | Awaitable[Credential | None] | None
 
 
@@ -138,6 +146,10 @@ class Users:
     def __init__(self, store: UserStore, stamp: Callable[[], Stamp], domains: Collection[str]) -> None:
         self._store = store
         self._stamp = stamp
+        self.change(domains)
+
+    def change(self, domains: Collection[str]) -> None:
+        """These are ours from now on; users of others stay until somebody removes them."""
         self._domains = tuple(domain.lower() for domain in domains)
 
     def find(self, aor: str, now: float) -> Credential | Awaitable[Credential | None] | None:
@@ -219,8 +231,11 @@ class Users:
             return row
         try:
             name = f"{row.user}@{row.domain}" if row.domain else row.user
-            user, domain, aor = self.check(name, row.password)
-            return _Sought(row.line, user, domain, aor, row.password, self.find(aor, now))
+            user, domain, aor = self.check(name, None if row.hashes else row.password)
+            if row.hashes and row.domain != row.domain.lower():
+                raise UserError(f"hashes made for {row.domain!r} fit no phone: the realm here is {domain!r}")
+            check_hashes(row.hashes)
+            return _Sought(row.line, user, domain, aor, row.password, row.hashes, self.find(aor, now))
         except UserError as error:
             return BadRow(row.line, str(error))
 
@@ -230,7 +245,10 @@ class Users:
             known = await _settled(row.found) is not None
         except UserError as error:
             return BadRow(row.line, str(error))
-        made = make_credential(row.user, row.domain, row.password, self._stamp())
+        if row.hashes:
+            made = take_credential(row.domain, row.hashes, self._stamp())
+        else:
+            made = make_credential(row.user, row.domain, row.password, self._stamp())
         return _Stored(row.line, row.aor, known, self._store.put(KIND, row.aor, pack_credential(made), now))
 
     def check(self, name: str, password: str | None = None) -> tuple[str, str, str]:
@@ -259,6 +277,17 @@ class Users:
 
     async def _find_later(self, finding: Awaitable[Fetched]) -> Credential | None:
         return _living(await finding)
+
+
+def check_hashes(hashes: tuple[tuple[str, str, str], ...]) -> None:
+    """Raises UserError for what is no HA1 of its algorithm."""
+    for algorithm, plain, full in hashes:
+        digits = HASH_DIGITS.get(algorithm)
+        if digits is None:
+            raise UserError(f"there is no digest algorithm {algorithm!r} ({', '.join(HASH_DIGITS)})")
+        for value in (plain, full) if full else (plain,):
+            if len(value) != digits or not _HEX.fullmatch(value):
+                raise UserError(f"a hash of {algorithm} has {digits} hexadecimal digits, and this has {len(value)}")
 
 
 async def _find_problem(row: _Stored) -> str:

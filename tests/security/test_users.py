@@ -275,6 +275,46 @@ def test_an_import_adds_and_changes_and_a_bad_row_spoils_no_other() -> None:
     assert len(done(users.entries(1.0))) == 3
 
 
+def test_a_user_is_imported_by_the_hashes_that_another_registrar_has() -> None:
+    """The password is nowhere; phones log in by what it was hashed to."""
+    users, store = make_users()
+    plain, full = (make_ha1("MD5", name, "example.net", "secret") for name in ("eve", "eve@example.net"))
+    sha = make_ha1("SHA-256", "eve", "example.net", "secret")
+    row = UserRow(7, "eve", "example.net", "", (("MD5", plain.upper(), full), ("SHA-256", sha, "")))
+    assert done(collect(users, [row])) == [Imported(7, "sip:eve@example.net", Change.ADDED)]
+    held = unpack_credential(store.records["sip:eve@example.net"])
+    assert held.realm == "example.net"
+    assert held.ha1 == {
+        "MD5": (bytes.fromhex(plain), bytes.fromhex(full)),
+        "SHA-256": (bytes.fromhex(sha), bytes.fromhex(sha)),  # never an empty hash, which everybody knows
+    }
+
+
+@pytest.mark.parametrize(
+    ("hashes", "problem"),
+    [
+        ((("MD5", "12ab", ""),), "a hash of MD5 has 32 hexadecimal digits, and this has 4"),
+        ((("MD5", "g" * 32, ""),), "a hash of MD5 has 32 hexadecimal digits, and this has 32"),
+        ((("SHA-256", "a" * 64, "b" * 32),), "a hash of SHA-256 has 64 hexadecimal digits, and this has 32"),
+        ((("MD4", "a" * 32, ""),), "there is no digest algorithm 'MD4' (MD5, SHA-256, SHA-512-256)"),
+    ],
+)
+def test_what_is_no_hash_is_refused_with_its_line(hashes: tuple[tuple[str, str, str], ...], problem: str) -> None:
+    users, store = make_users()
+    assert done(collect(users, [UserRow(3, "eve", "", "", hashes)])) == [BadRow(3, problem)]
+    assert store.records == {}
+
+
+def test_hashes_of_a_domain_in_other_letters_are_refused_since_no_phone_would_fit_them() -> None:
+    users, _ = make_users()
+    row = UserRow(3, "eve", "Example.NET", "", (("MD5", "a" * 32, ""),))
+    problem = "hashes made for 'Example.NET' fit no phone: the realm here is 'example.net'"
+    assert done(collect(users, [row])) == [BadRow(3, problem)]
+    assert done(collect(users, [UserRow(4, "eve", "Example.NET", "secret")])) == [
+        Imported(4, "sip:eve@example.net", Change.ADDED)
+    ]
+
+
 def test_an_import_reads_no_further_than_the_rows_that_it_stores_at_once() -> None:
     users, _ = make_users()
     read: list[int] = []
