@@ -39,9 +39,10 @@ SEEDS ?= 0-4999
 simulate: $(READY)
 	@$(BIN)/python -m tests.support.simulate $(SEEDS) --plan "$(PLAN)" --nodes $(or $(NODES),0)
 
-# What is generated from the code: the page of settings and the dashboards.
+# What is generated from the code: the pages of settings and of metrics, and the dashboards.
 docs: $(READY)
 	@$(BIN)/python -m docs.settings > docs/configuration.md
+	@$(BIN)/python -m docs.metrics > docs/metrics.md
 	@$(BIN)/python -m grafana.generate
 
 $(READY): setup.cfg pyproject.toml

@@ -3,12 +3,13 @@
 Each package's docstring names its files in reading order and the RFC sections they obey. Arrows point down only:
 
     console  tap
-     service  core  keyring  spending  reports  relays (rendezvous)  edges (load)  member (public)  names  offline
+     service  core  keyring  spending  reports (standing, overview)  relays (rendezvous)  edges (load)  member (public)
+     watching (tracing)  call_records  ended_calls  names  offline  preflight (ports)
      records  pump                                                         the root: they know everybody
-      admin  frontend  proxy  registrar  transport  resolve  overlay      siblings: never each other
+      accounting  admin  capture  frontend  proxy  registrar  transport  resolve  overlay   siblings: never each other
        transaction  security
         sip
-         deadlines  draws  metrics (series)  logs  config (settings, checks, sources, near_misses, addresses)
+         deadlines  draws  metrics (series, labels)  logs  config (settings, checks, sources, near_misses, addresses)
          changes  lock  open_files  systemd                                leaves
 
 Read it as data travels:
@@ -24,6 +25,9 @@ A. A datagram in, a datagram out (INVITE). `transport/udp`, `sip/parser`, `trans
    it: `overlay/relaying`, `calls`, `link`; there `link`, `calls`, `node`, `relaying`, `relays`, `transport/layer`,
    `connection`, `stream`, `tls`. The phone's answer goes from `transport/layer` there, unread, by `relays` the same way
    back, and enters here by `transport/layer` as any other.
+   What becomes of it is told to the account of calls: `context` and `proxy` say it to `call_records`; `accounting/call`
+   and `calls` follow it to its BYE, `record` makes the line, `file_writer` writes it. A BYE that another node took is
+   told by that one: `ended_calls`.
 B. REGISTER. As A to `proxy/proxy`, then `registrar/registrar` (with `security/credentials` and `sip/digest`),
    `registrar/binding` (the merge), `registrar/location`, `overlay/store`, `overlay/journal`, and the 200.
    Among other nodes the record goes to its owners instead: `overlay/shared`, `node`, `writes`, `calls`, `link`; there
@@ -39,6 +43,12 @@ E. A key is made. `keyring`, `security/farm_keys`, `overlay/shared`; told to `fr
    `serving`, `security/nonces`.
 F. A stranger looks the farm up. `frontend/authority`, `known_answers` or `answers`, `zone`; which nodes it shows:
    `edges`, from what each says of itself (`member`, with `public` and `load`).
+G. What is on the wire, where somebody watches: `transport/traffic`, `watching`, `capture/wiretap`; to a collector by
+   `capture/sender` and `hep`; to `sipfarm trace` by `tracing`, `capture/catch`, and from other nodes by
+   `overlay/relaying`.
+H. Somebody asks how it is. A page: `admin/http`, for whom `visits` lets in; `/metrics` is what `metrics` and `series`
+   write, the page what `reports` and `overview` know (of the last hour by `admin/history`), as `admin/status_page`
+   draws it. The console: `console`, `admin/cli`, `client`; in the node `admin/http`, `control`, `reports`, `service`.
 """
 
 from __future__ import annotations

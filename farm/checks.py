@@ -17,12 +17,22 @@ from farm.addresses import Listen, parse_host_port, parse_listen
 from farm.farm_settings import KeysSettings, OverlaySettings, StoreSettings
 from farm.settings import Config
 from farm.sources import KeyPath, Sources
+from farm.watch_settings import AccountingSettings, CaptureSettings
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LABEL: Final = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN: Final = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
 _ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+|null")
+_PIECE: Final = r"(?:[A-Za-z0-9\-_.!~*'()\[\]/:&+$]|%[0-9A-Fa-f]{2})+"
+_SIP_URI: Final = re.compile(  # what `sip/uri.py` parses, or more; host and port are looked at by themselves
+    r"[sS][iI][pP][sS]?:(?:(?:[A-Za-z0-9\-_.!~*'()&=+$,;?/]|%[0-9A-Fa-f]{2})+"
+    r"(?::(?:[A-Za-z0-9\-_.!~*'()&=+$,]|%[0-9A-Fa-f]{2})*)?@)?"
+    rf"(\[[^\]]+\]|[^:;?@/\[\]]+)(?::([^:;?@]*))?((?:;{_PIECE}(?:={_PIECE})?)*)"
+)
+_MAILBOX: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,63}")
+_LONGEST_MAIL: Final = 253  # with its "@": a name in DNS has 255 bytes, and each label one that counts
 _PREFIX: Final = re.compile(r"\+?[0-9]*")
+_LEVEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:(?:debug|info|warn|error)")
 _EXPIRES: Final = ("default_expires_seconds", "max_expires_seconds", "min_expires_seconds")
 _LONGEST_SOCKET_PATH: Final = 107
 _MOST_ROTATIONS: Final = 24  # in the life of a token: the record of the keys has room for 32
@@ -56,12 +66,17 @@ def check(tree: Sources, config: Config) -> Config:
     _check_overlay(tree, config.overlay)
     _check_dns(tree, config)
     _check_store(tree, config.store)
+    _check_accounting(tree, config.accounting)
     _check_keys(tree, config.keys)
     if config.admin.http:
         _check_host_port(tree, ("admin", "http"), config.admin.http, port_needed=True)
     if len(os.fsencode(config.control_path)) > _LONGEST_SOCKET_PATH:
         path = ("admin", "control") if config.admin.control else ("node", "state_dir")
         raise tree.error(path, f"{config.control_path} is longer than a socket's path may be ({_LONGEST_SOCKET_PATH})")
+    _check_capture(tree, config.capture)
+    for index, text in enumerate(config.log.levels):
+        if not _LEVEL.fullmatch(text):
+            raise tree.error(("log", "levels", index), f'"{text}" is not PLACE:LEVEL, as in "overlay:debug"')
     _check_routing(tree, config)
     return config
 
@@ -199,6 +214,9 @@ def _check_dns(tree: Sources, config: Config) -> None:
             raise tree.error(("dns", "secondaries", index), f'"{text}" is not a numeric address') from None
     if dns.zone:
         _check_domain(tree, ("dns", "zone"), dns.zone)
+    if dns.hostmaster and not _is_mail(dns.hostmaster):
+        problem = f'"{dns.hostmaster}" is not a mail address, as in "noc@example.com"'
+        raise tree.error(("dns", "hostmaster"), problem)
     zone = (dns.zone or sip.farm_name).lower().rstrip(".")
     if dns.listen and not zone:
         problem = "is empty, and so is sip.farm_name: name the zone that is delegated to the farm"
@@ -211,6 +229,13 @@ def _check_dns(tree: Sources, config: Config) -> None:
         raise tree.error(("dns", "prefer"), "names one transport twice")
 
 
+def _is_mail(text: str) -> bool:
+    """A mail address, or one as SOA writes it: a name."""
+    user, at, domain = text.rpartition("@")
+    fits = len(text.rstrip(".")) <= _LONGEST_MAIL
+    return fits and _DOMAIN.fullmatch(domain) is not None and (not at or _MAILBOX.fullmatch(user) is not None)
+
+
 def _has_port(text: str) -> bool:
     return (text.startswith("[") and not text.endswith("]")) or text.count(":") == 1
 
@@ -219,6 +244,15 @@ def _check_keys(tree: Sources, keys: KeysSettings) -> None:
     most = _MOST_ROTATIONS * keys.rotation_seconds
     if keys.token_life_seconds > most:
         raise tree.error(("keys", "token_life_seconds"), f"is more than {_MOST_ROTATIONS} rotations ({most:g})")
+
+
+def _check_accounting(tree: Sources, accounting: AccountingSettings) -> None:
+    if accounting.redis:
+        _check_server(tree, ("accounting", "redis"), accounting.redis, 6379)
+    if not accounting.redis_key or not accounting.redis_key.isprintable():
+        raise tree.error(("accounting", "redis_key"), "is empty or does not print")
+    if accounting.redis_user and not accounting.redis_password_file:
+        raise tree.error(("accounting", "redis_user"), "is of no use without redis_password_file")
 
 
 def _check_store(tree: Sources, store: StoreSettings) -> None:
@@ -249,6 +283,19 @@ def _check_server(tree: Sources, path: KeyPath, text: str, usual: int) -> None:
         raise tree.error(path, str(error)) from None
 
 
+def _check_capture(tree: Sources, capture: CaptureSettings) -> None:
+    for index, text in enumerate(capture.homer):
+        path: KeyPath = ("capture", "homer", index)
+        try:
+            listen = parse_listen(text)
+        except ValueError as error:
+            raise tree.error(path, str(error)) from None
+        if listen.transport != "UDP" or not listen.port or ipaddress.ip_address(listen.host).is_unspecified:
+            raise tree.error(path, f'"{text}" is no collector, as in "udp:10.0.0.9:9060"')
+        if capture.homer.index(text) < index:
+            raise tree.error(path, f'"{text}" is listed twice')
+
+
 def _check_routing(tree: Sources, config: Config) -> None:
     for index, route in enumerate(config.routes):
         _check_domain(tree, ("routes", index, "domain"), route.domain)
@@ -265,14 +312,41 @@ def _check_targets(tree: Sources, path: KeyPath, uris: Sequence[str]) -> None:
     if not uris:
         raise tree.error(path, "is empty: name at least one SIP URI")
     for index, uri in enumerate(uris):
+        scheme, _, rest = uri.partition(":")
+        _, at, server = rest.rpartition("@")
+        host = re.split("[;?]", server)[0]
+        if at and scheme.lower() in ("sip", "sips"):  # the status page, which asks for no password, would show it
+            words = f'"{scheme}:…@{host}" names a user: a target is a server, as in "{scheme}:{host}"'
+            raise tree.error((*path, index), words)
         _check_uri(tree, (*path, index), uri)
 
 
 def _check_uri(tree: Sources, path: KeyPath, uri: str) -> None:
-    """Only what saves a user from a slip; `sip/uri.py` parses it for good."""
-    scheme, colon, rest = uri.partition(":")
-    if not colon or scheme.lower() not in ("sip", "sips") or not rest or re.search(r"[\s<>]", uri):
-        raise tree.error(path, f'"{uri}" is not a SIP URI, as in "sip:10.0.0.9:5060;transport=tcp"')
+    """No headers, and nothing that `sip/uri.py` would not parse: a message to it would fail, long after the start."""
+    match = _SIP_URI.fullmatch(uri)
+    if match is None:
+        example = '"sip:10.0.0.9:5060;transport=tcp" or "sip:[2001:db8::9]"'
+        raise tree.error(path, f'"{uri}" is not a SIP URI, as in {example}')
+    host, port, params = match.groups()
+    if port is not None and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536):
+        raise tree.error(path, f'"{uri}": the port must be 1 to 65535')
+    if not _is_host(host):
+        raise tree.error(path, f'"{uri}": "{host}" is neither an address nor a name')
+    names = [param.partition("=")[0].lower() for param in params.split(";")]
+    if len(set(names)) < len(names):
+        raise tree.error(path, f'"{uri}" names one parameter twice')
+
+
+def _is_host(host: str) -> bool:
+    """An address, IPv6 in brackets, or a name: what ends in a number is no name."""
+    try:
+        if host.startswith("["):
+            return "%" not in host and bool(ipaddress.IPv6Address(host[1:-1]))
+        if host.rstrip(".").rpartition(".")[2].isdigit():
+            return bool(ipaddress.IPv4Address(host))
+    except ValueError:
+        return False
+    return _DOMAIN.fullmatch(host) is not None
 
 
 def _check_domain(tree: Sources, path: KeyPath, domain: str) -> None:

@@ -40,11 +40,14 @@ from farm.settings import (
     TlsSettings,
 )
 from farm.sources import ConfigError, Source, Sources, parse_key_path
-from farm.watch_settings import AdminSettings, LogSettings
+from farm.watch_settings import AccountingSettings, AdminSettings, CaptureSettings, LogSettings
 
 __all__ = [
+    "CREDENTIALS",
+    "AccountingSettings",
     "AdminSettings",
     "AuthSettings",
+    "CaptureSettings",
     "Config",
     "ConfigError",
     "DnsSettings",
@@ -83,9 +86,15 @@ _PATHS: Final = (
     ("overlay", "identity"),
     ("store", "redis_password_file"),
     ("admin", "control"),
+    ("accounting", "file"),
+    ("accounting", "redis_password_file"),
+    ("capture", "auth_key_file"),
     ("log", "file"),
 )
 _PATH_LISTS: Final = (("tls", "certificates"), ("tls", "keys"))
+_CREDENTIAL: Final = "credential:"  # what LoadCredential= of systemd names
+CREDENTIALS: Final = "/run/credentials/sipfarm.service"  # where root finds them, who checks what the service will read
+_NO_CREDENTIALS: Final = frozenset(("state_dir", "identity", "control", "file"))  # places that are written to
 
 
 def load(
@@ -112,7 +121,8 @@ def load(
         if not equals:
             raise ConfigError("write it as section.key=value", where=source.name)
         _add_text(tree, source, section, key, text)
-    return check(tree, _convert(tree, main.absolute().parent))
+    credentials = (environ or {}).get("CREDENTIALS_DIRECTORY", CREDENTIALS)
+    return check(tree, _convert(tree, main.absolute().parent, credentials))
 
 
 def _drop_ins(main: Path) -> list[Path]:
@@ -188,19 +198,37 @@ def _add_text(tree: Sources, source: Source, section: str, key: str, text: str) 
     tree.add(source, section, key, value)
 
 
-def _convert(tree: Sources, base: Path) -> Config:
-    """The structs, from the merged values; raises ConfigError for unknown, missing and mistyped keys."""
-    for section in ("node", "sip"):
-        tree.values.setdefault(section, {})
+def _place(tree: Sources, base: Path, credentials: str) -> None:
+    """Make paths of what is written where a path belongs: `~` and `credential:NAME` are places, too."""
+
+    def find(path: tuple[str | int, ...], text: str) -> str:
+        if not text.startswith(_CREDENTIAL):
+            return str(base / os.path.expanduser(text))
+        name = text.removeprefix(_CREDENTIAL)
+        if path[1] in _NO_CREDENTIALS:
+            raise tree.error(path, "is written to, which a credential cannot be")
+        if not name or "/" in name or name in (".", ".."):
+            raise tree.error(path, f'"{text}" names no credential, as LoadCredential=NAME:… of the unit does')
+        return os.path.join(credentials, name)
+
     for section, key in _PATHS:
         values = tree.values.get(section, {})
         if isinstance(values.get(key), str) and values[key]:
-            values[key] = str(base / os.path.expanduser(values[key]))
+            values[key] = find((section, key), values[key])
     for section, key in _PATH_LISTS:
         values = tree.values.get(section, {})
         if isinstance(values.get(key), list):
-            values[key] = [str(base / os.path.expanduser(path)) if isinstance(path, str) and path else path
-                           for path in values[key]]  # fmt: skip
+            values[key] = [
+                find((section, key, index), path) if isinstance(path, str) and path else path
+                for index, path in enumerate(values[key])
+            ]
+
+
+def _convert(tree: Sources, base: Path, credentials: str) -> Config:
+    """The structs, from the merged values; raises ConfigError for unknown, missing and mistyped keys."""
+    for section in ("node", "sip"):
+        tree.values.setdefault(section, {})
+    _place(tree, base, credentials)
     try:
         return msgspec.convert(tree.values, Config)
     except msgspec.ValidationError as error:

@@ -15,8 +15,10 @@ from typing import Any, Final, NamedTuple
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 
+from farm.call_records import CallRecords
 from farm.config import Config, ConfigError
 from farm.deadlines import Deadline, Deadlines
+from farm.ended_calls import EndedCalls
 from farm.frontend.flow_text import tag_of
 from farm.frontend.token import EXPIRED, Tokens
 from farm.keyring import Keyring
@@ -65,6 +67,7 @@ class Below(NamedTuple):
     deadlines: Deadlines
     rejections: Rejections
     limits: SourceLimits
+    calls: CallRecords
 
 
 class Core:
@@ -91,7 +94,7 @@ class Core:
         self._rng = rng
         self._probing: Deadline | None = None
         self._seals = member is None or bool(member.identity.roles & EDGE)
-        domains = Domains(config.sip.domains, below.transport)
+        self.domains = domains = Domains(config.sip.domains, below.transport)
         self.location = Location(store, records.registrations, records.stamps, wall)
         self.relays = Relays(records.stamps.node, below.transport, below.transactions, member, metrics, clock, secret)
         self.authenticator = self._make_authenticator(
@@ -100,10 +103,11 @@ class Core:
         self.tokens = Tokens(secret, rng, node=records.stamps.node, nodes=self.relays.find_node, note=self._note_token)
         self.keyring = self._make_keyring(config, secret, store, member)
         self._join_others(config, member)
+        self._account(config, member)
         self.gruus = Gruus(self.tokens)
         self.gateways = Gateways(config.routes, config.gateways, domains, metrics, rng)
         self.means = self._make_means(config)
-        admission = Admission(
+        self.admission = admission = Admission(
             domains,
             self.authenticator,
             open_farm=config.auth.open,
@@ -111,7 +115,7 @@ class Core:
             trusted_domains=config.tls.trusted_domains,
             domains_of=below.transport.domains_of,
         )
-        targets = Targets(
+        self.targets = targets = Targets(
             domains,
             self.location,
             _Directory(users, clock),
@@ -120,13 +124,14 @@ class Core:
             self.gruus,
             max_targets=config.proxy.max_forks,
         )
+        self.registrar = registrar = self._make_registrar(config, domains)
         self.proxy = Proxy(
             self.means,
             domains,
             self.tokens,
             admission,
             targets,
-            self._make_registrar(config, domains),
+            registrar,
             Stateless(
                 self.means, domains, self.tokens, admission, targets, self.relays, max_breadth=config.proxy.max_breadth
             ),
@@ -149,6 +154,19 @@ class Core:
         if config.sip.shared_address:
             self._below.transactions.elsewhere = self.relays
             self.relays.shares_address = True
+
+    def _account(self, config: Config, member: Member | None) -> None:
+        """Let the account of calls know the other nodes."""
+        calls, own = self._below.calls, self.location.node
+
+        def name_of(node: int) -> str:
+            if node == own:
+                return config.node.name
+            contact = None if member is None else member.find_by_stamp(node)
+            return "" if contact is None else contact.name
+
+        calls.name_of = name_of
+        calls.elsewhere = EndedCalls(own, self.relays, member, calls, self._metrics)
 
     def _make_authenticator(
         self, config: Config, secret: bytes, store: LocalStore | SharedStore, node: int, spending: Spending | None
@@ -214,6 +232,7 @@ class Core:
             rejections=below.rejections,
             suspect=self._suspect,
             spawn=self.spawn,
+            calls=below.calls,
             clock=self._clock,
             timer_c_seconds=config.proxy.timer_c_seconds,
             serial_seconds=config.proxy.serial_seconds,
@@ -250,9 +269,27 @@ class Core:
             self.authenticator.offer(config.auth.algorithms, allow_without_qop=config.auth.allow_without_qop)
         except ValueError as error:
             raise ConfigError(str(error), key="auth.algorithms") from None
+        self.authenticator.remember(config.auth.nonce_entries)
         self.keyring.change(_schedule_of(config))
+        self.domains.change(config.sip.domains)
         self.gateways.change(config.routes, config.gateways)
+        self._change_proxy(config)
+        believed = config.auth.open
+        self.registrar.change(config.registrar, None if believed else self.authenticator, config.sip.server_header)
         self._arm_probes(now)
+
+    def _change_proxy(self, config: Config) -> None:
+        sip, proxy = config.sip, config.proxy
+        self.admission.change(
+            open_farm=config.auth.open, trusted=sip.trusted_networks, trusted_domains=config.tls.trusted_domains
+        )
+        self.targets.max_targets = proxy.max_forks
+        self.means.timer_c_seconds = proxy.timer_c_seconds
+        self.means.serial_seconds = proxy.serial_seconds
+        self.means.forwarder.change(record_route=sip.record_route, max_forwards=proxy.max_forwards)
+        self.proxy.change(
+            redirect=sip.role == "redirect", max_breadth=proxy.max_breadth, server_header=sip.server_header
+        )
 
     # Probing gateways
 

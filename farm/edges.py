@@ -38,13 +38,17 @@ class Edges:
         used: Callable[[], float],
     ) -> None:
         self._member = member
-        self._own = (*find_public(config),)
-        self._own_servers = find_servers(config)
+        self.change(config)
         self._deadlines = deadlines
         self._is_draining = is_draining
         self._used = used
         self._load = Load()
         self._parsed: dict[tuple[str, ...], tuple[Listener, ...]] = {}
+
+    def change(self, config: Config) -> None:
+        """This node is reached as a configuration says; the others hear it from `member`."""
+        self._own = (*find_public(config),)
+        self._own_servers = find_servers(config)
 
     def start(self, now: float) -> None:
         """Tell the others how busy this node is, from now on."""

@@ -22,11 +22,13 @@ from farm.config import Config, ConfigError
 from farm.deadlines import Deadlines
 from farm.logs import Rejections
 from farm.metrics import Metrics
+from farm.overlay.holdings import Holdings
 from farm.overlay.multicast import Multicast
 from farm.overlay.node import OverlayNode
 from farm.overlay.relaying import Relaying
 from farm.overlay.rpc import Rpc
 from farm.overlay.seeds import Names, Seeds
+from farm.overlay.serving import make_write_rates
 from farm.overlay.settings import NodeSettings
 from farm.overlay.shared import SharedStore
 from farm.overlay.store import Full
@@ -36,7 +38,7 @@ from farm.records import Records
 from farm.security.config_record import OverlayConfig
 from farm.security.durable import write_file
 from farm.security.farm_keys import KIND as KEYS
-from farm.security.identity import Identity
+from farm.security.identity import Identity, State
 from farm.security.overlay_config import KIND as CONFIG
 from farm.security.overlay_config import ConfigKind, read_config
 from farm.security.roles import identity_directory
@@ -87,6 +89,9 @@ class Member:
         self._keeps = config.store.backend != "memory"
         self._kept = 0  # the incarnation on disk
         self._own_domains = frozenset(domain.lower().encode() for domain in config.sip.domains)
+        self._overlay_domains: frozenset[bytes] = frozenset()
+        self.unusable = ""  # why the identity on disk cannot be taken, found twice in a row
+        self._unusable = ""  # the same, found once
         self._domains = self._own_domains
         settings = config.overlay
         self._listen = _address(settings.listen)
@@ -154,6 +159,7 @@ class Member:
         self._rpc.user = self.node
         self.store = SharedStore(self.node, records.store)
         config_kind.changed = self._apply
+        Holdings(identity.node_id, records.store, self.node.ownership.current, clock).show(metrics)
         metrics.certificate_expiry.child().set_function(lambda: self.identity.not_after - self._wall())
 
     # Life
@@ -223,29 +229,47 @@ class Member:
             self._multicast.stop()
         return self._rpc.stop()
 
-    def reload(self, config: Config) -> None:
-        """Read certificate, key and trust again, and take the seeds of a changed configuration."""
-        self._config = config
-        self.node.seeds.change(config.overlay.seeds)
-        try:
-            self._read_again()
-        except ConfigError as error:
-            _log.error("the identity on disk cannot be used, the old one stays: {error}", error=str(error))
+    def reload(self, config: Config, identity: State | None = None) -> None:
+        """Take seeds and limits of a changed configuration, what it says of this node's listeners, and the files of
+        the identity where they have changed."""
+        before, self._config = self._config.overlay, config
+        node, overlay = self.node, config.overlay
+        node.seeds.change(overlay.seeds)
+        node.upkeep.budget.change(overlay.repair_bytes_per_second)
+        node.calls.limit(overlay.peer_requests_per_second)
+        if overlay.record_writes_per_second != before.record_writes_per_second:
+            node.serving.writes = node.access.writes = make_write_rates(overlay.record_writes_per_second)
+        self._own_domains = frozenset(domain.lower().encode() for domain in config.sip.domains)
+        self._domains = self._find_domains()
+        if self.identity.roles & EDGE:
+            public, servers = tuple(map(write_listen, find_public(config))), find_servers(config)
+            if (public, servers) != (node.membership.own.sip, node.membership.own.dns):
+                self.say(sip=public, dns=servers)
+        if identity is not None:
+            self.identity.take(identity)
+            self._use_identity()
 
     def _check_certificate(self, _argument: object, now: float) -> None:
-        """Take a renewed certificate although nobody sent SIGHUP. What is wrong with the files is said when somebody
-        does: half of them may just have been copied."""
+        """Take a renewed certificate although nobody sent SIGHUP. What is wrong with the files is said when it is still
+        so a minute later: half of them may just have been copied."""
         self._deadlines.add(now + _CHECK_SECONDS, self._check_certificate, 0.0)
-        with suppress(ConfigError):
+        try:
             self._read_again()
+            self._unusable = self.unusable = ""
+        except ConfigError as error:
+            self.unusable = str(error) if str(error) == self._unusable else ""
+            self._unusable = str(error)
 
     def _read_again(self) -> None:
         """Take what has changed on disk, the configuration of the overlay too. Raises ConfigError."""
         if self.identity.reload(self._wall()):
-            _log.info("the identity was read anew; links made from now on use it")
-            self._rpc.close_denied(self.identity.denied)
-            if self.identity.config_record:
-                self._take(self.identity.config_record, self._clock())
+            self._use_identity()
+
+    def _use_identity(self) -> None:
+        _log.info("the identity was read anew; links made from now on use it")
+        self._rpc.close_denied(self.identity.denied)
+        if self.identity.config_record:
+            self._take(self.identity.config_record, self._clock())
 
     def _hear(self, host: str, port: int, now: float) -> None:
         """Somebody on the local link is a node."""
@@ -328,9 +352,14 @@ class Member:
 
     def _apply(self, config: OverlayConfig) -> None:
         """Deny whom it denies, at once and on open links."""
-        self._domains = frozenset(domain.encode() for domain in config.domains) or self._own_domains
+        self._overlay_domains = frozenset(domain.encode() for domain in config.domains)
+        self._domains = self._find_domains()
         if self.identity.apply(config):
             self._rpc.close_denied(self.identity.denied)
+
+    def _find_domains(self) -> frozenset[bytes]:
+        """Those whose users' records nodes may write: the farm's, or this node's where that says none."""
+        return self._overlay_domains or self._own_domains
 
     # Who may write what (serving.Writers)
 
@@ -349,6 +378,8 @@ class Member:
     def problems(self) -> list[str]:
         """What is wrong at present, a sentence each."""
         found = self.node.problems()
+        if self.unusable:
+            found.append(f"the identity on disk cannot be used, the one before it stays: {self.unusable}")
         if self._multicast is not None and self._multicast.problem:
             found.append(self._multicast.problem)
         return found

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from farm.addresses import parse_host_port
-from farm.config import Config, ConfigError
+from farm.config import Config, ConfigError, StoreSettings
 from farm.metrics import Metrics
 from farm.overlay.clock import HybridClock
 from farm.overlay.journal import Journal, JournalError, Kept
@@ -90,6 +90,11 @@ class Records:
         self._count_gauges()
 
     # Life
+
+    def change(self, settings: StoreSettings) -> None:
+        """Take how much is held, and how often it is written; the rest waits for a restart."""
+        self._settings = settings
+        self.store.most = settings.most_records
 
     def start(self) -> None:
         """Read the journal, then keep it. Raises ConfigError when it is not for us to read."""
@@ -206,7 +211,7 @@ class Records:
             settings.redis_master,
             settings.redis_database,
             settings.redis_user,
-            _read_password(settings.redis_password_file),
+            read_password(settings.redis_password_file, "store.redis_password_file"),
         )
         return RedisJournal(
             server,
@@ -348,17 +353,17 @@ def _parse_server(text: str) -> tuple[str, int]:
     return host, port or 0
 
 
-def _read_password(path: str) -> bytes:
-    """The first line of a file, b"" when there is none. Raises ConfigError."""
+def read_password(path: str, key: str) -> bytes:
+    """The first line of the file that the setting `key` names, b"" when there is none. Raises ConfigError."""
     if not path:
         return b""
     try:
         with open(path, "rb") as file:
             password = file.readline().rstrip(b"\r\n")
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}", where="store.redis_password_file") from None
+        raise ConfigError(f"{path}: {error.strerror or error}", where=key) from None
     if not password:
-        raise ConfigError(f"{path}: its first line is empty", where="store.redis_password_file")
+        raise ConfigError(f"{path}: its first line is empty", where=key)
     return password
 
 

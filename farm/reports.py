@@ -13,15 +13,18 @@ from twisted.internet.defer import Deferred
 
 from farm import __version__
 from farm.admin.control import Answer, OrderError
-from farm.config import Config
+from farm.call_records import CallRecords
+from farm.changes import Merged
+from farm.config import Config, ConfigError
 from farm.edges import Edges
 from farm.frontend.authority import Authority
 from farm.keyring import Keyring
 from farm.member import Member
 from farm.overlay.ids import partition_of
 from farm.overlay.routing import Result
-from farm.overlay.wire import EDGE, OWNER, STATE_NAMES, STORES, STRANGER, UNSETTLED, Contact, Stat, StatAnswer
+from farm.overlay.wire import LEFT, OWNER, STATE_NAMES, STRANGER, UNSETTLED, Contact, Stat, StatAnswer
 from farm.overlay.wire import Answer as Reply
+from farm.overview import Overview, describe_member, describe_replicas
 from farm.proxy.gateways import Gateways, Health
 from farm.records import Records
 from farm.registrar.binding import KIND, Binding
@@ -29,6 +32,9 @@ from farm.registrar.location import Located, Location
 from farm.security.limits import Ban, SourceLimits
 from farm.security.users import Users
 from farm.sip.status import SipError
+from farm.tracing import TraceError
+from farm.transport.shedding import Shedding
+from farm.watching import Watching
 
 STAT_SECONDS: Final = 2.0
 _STANDINGS: Final = {OWNER: "owner", UNSETTLED: "unsettled", STRANGER: "stranger"}
@@ -40,6 +46,22 @@ class Transport(Protocol):
     @property
     def listener_names(self) -> list[str]:
         """As they are configured, with the ports they got."""
+
+    @property
+    def connection_count(self) -> int:
+        """Connections open."""
+
+    @property
+    def shedding(self) -> Shedding:
+        """What closes the phones' connections while the node is drained."""
+
+
+class Transactions(Protocol):
+    """Its transactions."""
+
+    @property
+    def running(self) -> int:
+        """How many wait for a final response."""
 
 
 class Core(Protocol):
@@ -59,9 +81,16 @@ class Running(Protocol):
     limits: SourceLimits
     core: Core
     transport: Transport
+    transactions: Transactions
     member: Member | None
     edges: Edges
     authority: Authority
+    calls: CallRecords
+    watching: Watching
+
+    @property
+    def read_again(self) -> Callable[[], Merged] | None:
+        """Reads the configuration again and takes what can change; raises ConfigError. None: there is no file."""
 
     def serves(self) -> bool:
         """Whether it listens and takes what is new."""
@@ -90,6 +119,15 @@ class Reports:
         self._clock = clock
         self._wall = wall
         self._started_at = clock()
+        self._overview = Overview(node, self, clock)
+
+    def start(self) -> None:
+        """Begin to note the last hour."""
+        self._overview.start()
+
+    def overview(self) -> Answer:
+        """What the status page and `sipfarm top` show (docs/status.md)."""
+        return self._overview.make()
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -107,18 +145,20 @@ class Reports:
         node = self._node
         found = [node.records.problem] if node.records.problem else []
         found += node.core.keyring.problems()
+        found += node.calls.problems()
         gateways = node.core.gateways.states()
         found += [f"gateway {uri} does not answer" for uri, health in gateways if health is Health.DOWN]
         if node.member is not None:
             found += node.member.problems()
         if node.config.dns.listen and node.edges.problem():
             found.append(node.edges.problem())
-        return found
+        return found + node.watching.problems()
 
     def status(self) -> Answer:
         """What `sipfarm status` shows."""
         node = self._node
         shelves = node.records.store.shelves
+        copies = node.watching.status()
         return {
             "name": node.config.node.name,
             "version": __version__,
@@ -130,6 +170,20 @@ class Reports:
             "transactions": node.transaction_count,
             "unwritten_records": node.records.store.unwritten,
             "gateways": {uri: health.value for uri, health in node.core.gateways.states()},
+            **({"capture": copies} if copies else {}),
+            **({"leaving": self._describe_leaving()} if node.draining else {}),
+        }
+
+    def _describe_leaving(self) -> Answer:
+        """What is left of a node that is being drained; `left` says that the others know it to be gone."""
+        node = self._node
+        member = node.member
+        return {
+            "transactions": node.transactions.running,
+            "connections": node.transport.connection_count,
+            "closing": node.transport.shedding.running,
+            "handed_over": 1.0 if member is None else round(member.node.upkeep.handover.progress(), 4),
+            "left": member is None or member.node.state == STATE_NAMES[LEFT],
         }
 
     # Records
@@ -173,9 +227,22 @@ class Reports:
         except SipError as error:
             raise _unreachable(aor, error) from None
 
+    def follow_trace(self, aor: str, call_id: str, name: str, after: int, *, ends: bool) -> Answer:
+        """Begin a trace, or go on with one."""
+        try:
+            return self._node.watching.follow(aor, call_id, name, after, ends=ends)
+        except (TraceError, ValueError) as error:
+            raise OrderError(str(error)) from None
+
     def bans(self, now: float) -> Sequence[Ban]:
         """The addresses that are banned."""
         return self._node.limits.bans(now)
+
+    def calls(self, limit: int) -> Answer:
+        """How many calls there are, and the oldest of those that were answered."""
+        records = self._node.calls
+        rows: list[object] = [*records.rows(limit, self._clock())]
+        return {"ringing": records.calls.ringing, "answered": len(records.calls), "calls": rows}
 
     def lift_ban(self, source: str) -> bool:
         """Lift one."""
@@ -221,6 +288,19 @@ class Reports:
         except ValueError as error:
             raise OrderError(str(error)) from None
 
+    # Changes
+
+    def reload(self) -> Answer:
+        """Read the configuration again, and files that were renewed. Raises OrderError for a mistake."""
+        read_again = self._node.read_again
+        if read_again is None:
+            raise OrderError("this node was not started from a file")
+        try:
+            merged = read_again()
+        except ConfigError as error:
+            raise OrderError(f"not reloaded, what was in force stays: {error}") from None
+        return {"changed": merged.changed, "waiting": merged.waiting}
+
     # The overlay
 
     def drain(self) -> None:
@@ -246,32 +326,21 @@ class Reports:
             "members": node.membership.counts(),
             "synchronised": node.is_synchronised,
             "progress": round(node.upkeep.progress(), 4),
+            "replicas": describe_replicas(node),
             "underreplicated": sum(missing),
             "clock_offset": round(node.offset.seconds, 3),
             "certificate_expires_in": round(member.identity.not_after - self._wall()),
             "config_sequence": member.config_sequence,
+            "trust": member.identity.trust,
         }
 
     def members(self) -> list[Answer]:
         """All nodes that it knows, itself first."""
         member = self._member()
         now = self._clock()
-        return [self._describe_member(member, contact, now) for contact in member.contacts()]
-
-    def _describe_member(self, member: Member, contact: Contact, now: float) -> Answer:
-        own = contact.node == member.node.own
-        rtt = member.node.calls.rtt(contact.node)
-        return {
-            "name": contact.name,
-            "node_id": contact.node.hex(),
-            "address": _address(contact),
-            "zone": contact.zone,
-            "roles": [name for bit, name in ((EDGE, "edge"), (STORES, "store")) if contact.roles & bit],
-            "state": STATE_NAMES[contact.state],
-            "since": round(now - member.since.get(contact.node, now)),
-            "rtt": None if own or not rtt.samples else round(rtt.srtt, 6),
-            "self": own,
-        }
+        return [
+            {**describe_member(member, contact, now), "address": _address(contact)} for contact in member.contacts()
+        ]
 
     def partition(self, key: str) -> int:
         """The partition of an address-of-record."""

@@ -23,7 +23,8 @@ from twisted.logger import Logger, LogLevel
 
 from farm import __version__
 from farm.admin.http import AdminListeners
-from farm.changes import merge
+from farm.call_records import CallRecords, read_place
+from farm.changes import Merged, merge
 from farm.config import Config, ConfigError
 from farm.core import Below, Core
 from farm.edges import Edges, make_zone_settings
@@ -41,20 +42,27 @@ from farm.reports import Reports
 from farm.resolve.failed import FailedHops
 from farm.resolve.locate import MTU_RESERVE_BYTES, Locator, Reach
 from farm.resolve.resolver import Resolver
+from farm.security.identity import RestartNeeded
+from farm.security.identity import State as IdentityState
 from farm.security.keys import read_secret
 from farm.security.limits import Allowed, SourceLimits
 from farm.security.overlay_config import ConfigKind
 from farm.security.roles import apply_roles
 from farm.security.sip_certificates import SipCertificates
 from farm.security.users import Users
+from farm.standing import show_standing
 from farm.transaction.layer import TransactionLayer
 from farm.transaction.machines import State, Timings
 from farm.transport.layer import TransportLayer
+from farm.watching import Watching
 
 DRAIN_SECONDS: Final = 32.0  # 64*T1: no transaction that is still running takes longer (RFC 3261 §17)
 _END_SECONDS: Final = 2.0  # for the 200 to our CANCEL, the 487 and the ACKs
 _DRAIN_CHECK_SECONDS: Final = 0.1
 _RENEWAL_SECONDS: Final = 60.0
+RENEWED_CERTIFICATES: Final = "certificates for TLS"  # as a reload names them
+RENEWED_IDENTITY: Final = "identity among the nodes"
+_IDENTITY: Final = "overlay.identity"  # as a setting
 _DRAIN_QUIET_SECONDS: Final = 1.0  # for the ACK of the last call: without it the callee hangs up after 32 s
 
 _log: Final = Logger(namespace="node")
@@ -95,7 +103,8 @@ class Node(Service):
         self._ready = False
         self._hurried = False
         self._lock = StateLock(config.node.state_dir)
-        secret = read_secret(config) if self._identity is None else self._identity.farm_key
+        self._secret = secret = read_secret(config) if self._identity is None else self._identity.farm_key
+        self.read_again: Callable[[], Merged] | None = None  # set by whoever knows where the configuration is
         self.rejections = Rejections(self.metrics.sip_rejected, _write_rejection, config.log.reason_lines_per_second)
         self.pump = Pump(reactor, clock, self.metrics)
         self.limits = SourceLimits(**_limits_of(config))
@@ -103,10 +112,19 @@ class Node(Service):
         self._build_transport(config)
         self._build_records(config)
         self.users = Users(self.store, self._make_stamp, config.sip.domains)
+        self.calls = CallRecords(config.accounting, config.node.name, reactor, clock, wall, self.metrics)
         self.core = Core(
             config,
             secret,
-            Below(self.transport, self.transactions, self.locator, self.pump.deadlines, self.rejections, self.limits),
+            Below(
+                self.transport,
+                self.transactions,
+                self.locator,
+                self.pump.deadlines,
+                self.rejections,
+                self.limits,
+                self.calls,
+            ),
             self.store,
             self.records,
             self.member,
@@ -121,7 +139,11 @@ class Node(Service):
             reactor, config.dns, make_zone_settings(config, secret), self.edges, self.pump.deadlines, clock, wall,
             self._rng, self.metrics,
         )  # fmt: skip
+        self.watching = Watching(
+            config, self.transport, self.member, reactor, self.pump.deadlines, clock, wall, self._rng, self.metrics
+        )
         self.reports = Reports(self, clock, wall)
+        show_standing(self.metrics, self.reports, self)
         self.admin = AdminListeners(reactor, config, self.reports, self.metrics)
         self._count_gauges()
 
@@ -152,14 +174,9 @@ class Node(Service):
             certificates=self.certificates,
         )
         self.resolver = Resolver(config.resolver, self._reactor, self._clock, self.metrics)
-        reach = Reach(
-            transports=_transports(config),
-            families=_families(config),
-            path_mtu=config.sip.udp_request_bytes + MTU_RESERVE_BYTES,
-        )
-        failed = FailedHops(config.resolver.failed_seconds)
-        self.metrics.failed_hops.child().set_function(lambda: float(len(failed)))
-        self.locator = Locator(self.resolver, failed, self._rng, reach)
+        self._failed = FailedHops(config.resolver.failed_seconds)
+        self.metrics.failed_hops.child().set_function(lambda: float(len(self._failed)))
+        self.locator = Locator(self.resolver, self._failed, self._rng, _make_reach(config))
 
     def _build_records(self, config: Config) -> None:
         identity = self._identity
@@ -189,6 +206,7 @@ class Node(Service):
         self._lock.take()
         self.transport.listen(self.config.sip.listen)
         self.transport.listen(self.config.sip.proxy_listen, self.config.sip.proxy_networks)
+        self.transport.end_listening()
         self.authority.listen()
         if self.member is not None:
             self.member.listen()
@@ -197,8 +215,10 @@ class Node(Service):
         """Read the journal, then serve."""
         super().startService()
         self.records.start()
+        self.calls.start()
         self.admin.start()
         self.pump.start()
+        self.reports.start()
         if self.member is not None:
             self.member.start()
         self.core.start(self._clock())
@@ -226,12 +246,14 @@ class Node(Service):
             self.core.report("calls could not be ended")  # the journal is still to be written
         yield self._wait_for_quiet(_END_SECONDS)
         yield self.transport.stop()
+        self.watching.stop()
         yield self.authority.stop()
         if self.member is not None:
             yield self.member.stop()
         self.resolver.stop()
         self.pump.stop()
         yield self.admin.stop()
+        yield self.calls.stop()
         yield self.records.stop()
         self._lock.release()
         self.rejections.flush()
@@ -268,27 +290,54 @@ class Node(Service):
         """The connections that this node's transactions or another node's wait on."""
         return self.transactions.busy_connections() | self.core.relays.busy_connections()
 
-    def reload(self, config: Config) -> list[str]:
-        """Take from a new configuration what a running node can take (`changes.py`); answers the keys that want a
-        restart. Raises ConfigError, and has changed nothing then."""
+    def reload(self, config: Config) -> Merged:
+        """Take from a new configuration what a running node can take (`changes.py`), and files that were renewed;
+        answers what was taken and what wants a restart. Raises ConfigError, and has changed nothing then."""
         if self._identity is not None:
             config = apply_roles(config, self._identity.roles)
         merged = merge(self.config, config)
         config = merged.config
         certificates = self.certificates.prepare(config.tls, self._wall())
+        identity = self._prepare_identity(merged)
+        place = read_place(config.accounting)
+        capture_key = self.watching.prepare(config.capture)
         self.core.reload(config, self._clock())
+        self.watching.change(config.capture, capture_key)
+        self.calls.change(config.accounting, place)
         if certificates is not None:
             self.certificates.take(certificates)
+            merged.changed.append(RENEWED_CERTIFICATES)
             _log.info("the certificates for TLS were read anew; connections made from now on use them")
+        if self.member is not None:
+            self.member.reload(config, identity)
+            if identity is not None:
+                merged.changed.append(RENEWED_IDENTITY)
+        self._change_parts(config)
+        self.config = config
+        self.metrics.settings_waiting.child().set(len(merged.waiting))
+        return merged
+
+    def _prepare_identity(self, merged: Merged) -> IdentityState | None:
+        """Files of the identity that have changed; those that want a restart are told as that."""
+        try:
+            return None if self._identity is None else self._identity.prepare(self._wall())
+        except RestartNeeded:
+            if _IDENTITY not in merged.waiting:
+                merged.waiting.append(_IDENTITY)
+            return None
+
+    def _change_parts(self, config: Config) -> None:
         self.rejections.lines_per_second = config.log.reason_lines_per_second
         self.transactions.max_transactions = config.limits.transactions
         self.limits.change(**_limits_of(config))
-        self.transport.change(config.limits, self._make_gate(config))
-        self.authority.change(config.dns)
-        if self.member is not None:
-            self.member.reload(config)
-        self.config = config
-        return merged.waiting
+        self.transport.change(config.sip, config.limits, self._make_gate(config))
+        self.resolver.change(config.resolver)
+        self._failed.failed_seconds = config.resolver.failed_seconds
+        self.locator.change(_make_reach(config))
+        self.records.change(config.store)
+        self.users.change(config.sip.domains)
+        self.edges.change(config)
+        self.authority.change(config.dns, make_zone_settings(config, self._secret))
 
     def _time_to_expiry(self) -> float:
         end = self.certificates.not_after
@@ -385,6 +434,14 @@ def _limits_of(config: Config) -> dict[str, Any]:
         "exempt_networks": limits.exempt_networks,
         "table_entries": limits.table_entries,
     }
+
+
+def _make_reach(config: Config) -> Reach:
+    return Reach(
+        transports=_transports(config),
+        families=_families(config),
+        path_mtu=config.sip.udp_request_bytes + MTU_RESERVE_BYTES,
+    )
 
 
 def _transports(config: Config) -> tuple[str, ...]:

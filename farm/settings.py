@@ -15,7 +15,7 @@ import msgspec
 
 from farm.farm_settings import DnsSettings, KeysSettings, OverlaySettings, StoreSettings
 from farm.sections import Count, CountOrOff, Seconds, SecondsOrOff, Section
-from farm.watch_settings import AdminSettings, LogSettings
+from farm.watch_settings import AccountingSettings, AdminSettings, CaptureSettings, LogSettings
 
 Algorithm = Literal["SHA-256", "SHA-512-256", "MD5"]
 
@@ -277,6 +277,8 @@ class Config(Section, frozen=True):
     dns: DnsSettings = DnsSettings()
     store: StoreSettings = StoreSettings()
     admin: AdminSettings = AdminSettings()
+    accounting: AccountingSettings = AccountingSettings()
+    capture: CaptureSettings = CaptureSettings()
     log: LogSettings = LogSettings()
     routes: tuple[RouteSettings, ...] = ()
     gateways: tuple[GatewaySettings, ...] = ()
@@ -301,6 +303,8 @@ SECTIONS: Final[Mapping[str, type[Section]]] = {
     "dns": DnsSettings,
     "store": StoreSettings,
     "admin": AdminSettings,
+    "accounting": AccountingSettings,
+    "capture": CaptureSettings,
     "log": LogSettings,
     "routes": RouteSettings,
     "gateways": GatewaySettings,

@@ -27,7 +27,7 @@ LEAVES = {
     "watch_settings", "sources", "logs",
 }  # fmt: skip
 MIDDLE = {"transaction", "security", "sip"}
-SIBLINGS = {"admin", "frontend", "overlay", "proxy", "registrar", "resolve", "transport"}
+SIBLINGS = {"accounting", "admin", "capture", "frontend", "overlay", "proxy", "registrar", "resolve", "transport"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     # leaves: nothing, or a leaf that they are made of
@@ -44,18 +44,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": set(),
     "near_misses": {"settings"},
     "addresses": set(),
-    "checks": {"addresses", "farm_settings", "settings", "sources"},
+    "checks": {"addresses", "farm_settings", "settings", "sources", "watch_settings"},
     "config": {"checks", "farm_settings", "near_misses", "settings", "sources", "watch_settings"},
     "systemd": set(),
     "lock": {"config"},
     "changes": {"config", "settings"},
     "open_files": set(),
+    "ports": {"addresses", "config"},
+    "preflight": LEAVES | {"capture", "lock", "open_files", "overlay", "ports", "records", "security"},
     # the language, and what stands on it
     "sip": set(),
     "transaction": LEAVES | {"sip"},
     "security": LEAVES | {"sip"},
     # siblings: never each other
+    "accounting": LEAVES | MIDDLE,
     "admin": LEAVES | MIDDLE | {"public"},
+    "capture": LEAVES | {"sip"},
     "frontend": LEAVES | MIDDLE,
     "overlay": LEAVES | {"security"},  # knows nothing of SIP
     "proxy": LEAVES | MIDDLE,
@@ -74,26 +78,67 @@ MAY_IMPORT: dict[str, set[str]] = {
     "edges": LEAVES | {"frontend", "load", "member", "overlay", "public"},
     "rendezvous": set(),
     "relays": LEAVES | {"frontend", "member", "overlay", "proxy", "rendezvous", "sip", "transaction", "transport"},
+    "ended_calls": LEAVES | {"accounting", "member", "overlay", "proxy", "relays", "sip"},
+    "call_records": LEAVES | {"accounting", "ended_calls", "overlay", "proxy", "records", "sip"},
     "spending": {"member", "overlay", "security"},
-    "reports": LEAVES | SIBLINGS | {"edges", "farm", "keyring", "member", "records", "security", "sip"},
-    "core": LEAVES | MIDDLE | SIBLINGS | {"keyring", "member", "records", "relays", "spending"},
+    "tracing": LEAVES | {"capture", "overlay"},
+    "watching": LEAVES | {"capture", "member", "tracing", "transport"},
+    "standing": LEAVES,
+    "overview": LEAVES | {"admin", "farm", "member", "overlay", "pump", "records"},
+    "reports": LEAVES
+    | SIBLINGS
+    | {
+        "call_records",
+        "changes",
+        "edges",
+        "farm",
+        "keyring",
+        "member",
+        "overview",
+        "records",
+        "security",
+        "sip",
+        "tracing",
+        "watching",
+    },
+    "core": LEAVES
+    | MIDDLE
+    | SIBLINGS
+    | {"call_records", "ended_calls", "keyring", "member", "records", "relays", "spending"},
     "service": LEAVES
     | MIDDLE
     | SIBLINGS
-    | {"changes", "core", "edges", "farm", "lock", "member", "names", "pump", "records", "reports"},
-    "tap": LEAVES | {"open_files", "service", "systemd", "transport", "farm"},
-    "console": LEAVES | {"admin", "offline", "farm"},
+    | {
+        "call_records",
+        "changes",
+        "core",
+        "edges",
+        "farm",
+        "lock",
+        "member",
+        "names",
+        "pump",
+        "records",
+        "reports",
+        "standing",
+        "watching",
+    },
+    "tap": LEAVES | {"changes", "open_files", "service", "systemd", "transport", "farm"},
+    "console": LEAVES | {"admin", "offline", "preflight", "farm"},
 }
 
 # All others are plain Python that is told the time. Starred in the design, or a thin shell around a socket or a timer.
 MAY_IMPORT_TWISTED = {
+    "accounting/redis_writer",
     "admin/http",
+    "admin/visits",
     "frontend/authority",
     "overlay/link",
     "overlay/multicast",
     "overlay/redis_journal",
     "overlay/rpc",
     "overlay/shared",
+    "call_records",  # writes in a thread
     "core",
     "pump",  # the one timer of the process
     "member",
@@ -103,6 +148,7 @@ MAY_IMPORT_TWISTED = {
     "service",
     "spending",
     "tap",
+    "watching",
     "transport/datagrams",
     "transport/layer",
     "transport/proxied",
@@ -117,6 +163,7 @@ MAY_READ_CLOCKS = MAY_IMPORT_TWISTED | {
     "logs",
     "offline",
     "admin/cli",
+    "admin/check_cli",
     "admin/client",
     "admin/control",
     "admin/demo",

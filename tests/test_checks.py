@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from farm.config import load
+from farm.config import ConfigError, load
+from farm.frontend.zone import make_mailbox
+from farm.sip.uri import parse_uri
 from tests.test_config import BASE, complaint, write
 
 
@@ -66,11 +68,73 @@ from tests.test_config import BASE, complaint, write
         ('[[gateways]]\nprefix = "+49x"\nto = ["sip:a"]', ('node.toml:7: gateways[0].prefix: "+49x" is not digits, as '
          'in "+49"')),
         ('[[gateways]]\nprefix = ""\nto = [\n"10.0.0.9"\n]', ('node.toml:8: gateways[0].to[0]: "10.0.0.9" is not a SIP '
-         'URI, as in "sip:10.0.0.9:5060;transport=tcp"')),
+         'URI, as in "sip:10.0.0.9:5060;transport=tcp" or "sip:[2001:db8::9]"')),
+        ('[[gateways]]\nprefix = ""\nto = ["sip:me:secret@10.0.0.9:5070;transport=tcp"]', ('node.toml:8: '
+         'gateways[0].to[0]: "sip:…@10.0.0.9:5070" names a user: a target is a server, as in "sip:10.0.0.9:5070"')),
+        ('[[gateways]]\nprefix = ""\nto = ["sip:me:p@ss word@h:0;lr"]', ('node.toml:8: gateways[0].to[0]: '
+         '"sip:…@h:0" names a user: a target is a server, as in "sip:h:0"')),
+        ('[[gateways]]\nprefix = ""\nto = ["sip:me;secret@10.0.0.9"]', ('node.toml:8: gateways[0].to[0]: '
+         '"sip:…@10.0.0.9" names a user: a target is a server, as in "sip:10.0.0.9"')),
     ],
 )  # fmt: skip
 def test_a_value_that_makes_no_sense_is_one_line_with_file_line_and_key(tmp_path: Path, more: str, line: str) -> None:
     assert complaint(tmp_path, f"{BASE}{more}\n") == line
+
+
+NO_SERVERS = {
+    "sip:[::1": 'is not a SIP URI, as in "sip:10.0.0.9:5060;transport=tcp" or "sip:[2001:db8::9]"',
+    "sip:2001:db8::9": 'is not a SIP URI, as in "sip:10.0.0.9:5060;transport=tcp" or "sip:[2001:db8::9]"',
+    "sip:h;transport": "",
+    "sip:h;;lr": 'is not a SIP URI, as in "sip:10.0.0.9:5060;transport=tcp" or "sip:[2001:db8::9]"',
+    "sip:h;transport=tcp;Transport=udp": "names one parameter twice",
+    "sip:h:99999": "the port must be 1 to 65535",
+    "sip:h:abc": "the port must be 1 to 65535",
+    "sip:h:0": "the port must be 1 to 65535",
+    "sip:h:": "the port must be 1 to 65535",
+    "sip:h:5060": "",
+    "SIPS:h:05060": "",
+    "sip:[::g]": '"[::g]" is neither an address nor a name',
+    "sip:[fe80::1%25eth0]": '"[fe80::1%25eth0]" is neither an address nor a name',
+    "sip:[2001:db8::9]:5060;transport=tcp;lr": "",
+    "sip:10.0.0.999": '"10.0.0.999" is neither an address nor a name',
+    "sip:a_b": '"a_b" is neither an address nor a name',
+    "sip:gw.example.com.": "",
+    "sip:h;x=%4g": 'is not a SIP URI, as in "sip:10.0.0.9:5060;transport=tcp" or "sip:[2001:db8::9]"',
+}
+
+
+@pytest.mark.parametrize(("uri", "problem"), NO_SERVERS.items())
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ('[[routes]]\ndomain = "partner.example"\nto', "routes[0].to[0]"),
+        ('[[gateways]]\nprefix = ""\nto', "gateways[0].to[0]"),
+        ("[registrar]\nservice_route", "registrar.service_route[0]"),
+    ],
+)
+def test_a_uri_that_could_never_be_sent_to_is_refused_at_once(
+    tmp_path: Path, section: str, key: str, uri: str, problem: str
+) -> None:
+    text = f'{BASE}{section} = ["{uri}"]\n'
+    if problem:
+        line = complaint(tmp_path, text)
+        assert line.endswith(f': {key}: "{uri}"{" " if problem.startswith(("is", "names")) else ": "}{problem}')
+    else:
+        load(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [*NO_SERVERS, "sip:a@b@h", "sip:@h", "sip:a b@h", "sip:edge:pw@h;lr", "sip:a%4g@h", "sip:a%41@h", "sip:h?a=b",
+     "sip:h?a", "sip:h.1", "sip:1", "sip:-h", "sip:", "tel:1", "sip:h/x", "sip:[::1]x", "sip:[:::1]", "sip:10.0.0.09",
+     f"sip:{'a' * 64}.b", "sip:h;x=", "sip:h;=x", "sip:a-b--c.d"],
+)  # fmt: skip
+def test_no_uri_comes_through_that_messages_could_not_be_sent_by(tmp_path: Path, uri: str) -> None:
+    try:
+        load(write(tmp_path, f'{BASE}[registrar]\nservice_route = ["{uri}"]\n'))
+    except ConfigError:
+        return
+    assert parse_uri(uri).is_sip
 
 
 def test_a_state_directory_too_deep_for_a_socket_is_refused_at_once(tmp_path: Path) -> None:
@@ -212,11 +276,35 @@ def test_a_node_answers_for_the_farm_s_name_unless_the_zone_has_another(tmp_path
             DNS + 'prefer = ["sctp"]\n',
             'node.toml:8: dns.prefer[0]: "sctp" is none of tls, tcp, udp, wss, ws; did you mean "tcp"?',
         ),
+        (
+            DNS + 'hostmaster = "a b@@"\n',
+            'node.toml:8: dns.hostmaster: "a b@@" is not a mail address, as in "noc@example.com"',
+        ),
+        (
+            DNS + 'hostmaster = "noc@a..b"\n',
+            'node.toml:8: dns.hostmaster: "noc@a..b" is not a mail address, as in "noc@example.com"',
+        ),
+        (
+            DNS + f'hostmaster = "{"n" * 64}@example.com"\n',
+            f'node.toml:8: dns.hostmaster: "{"n" * 64}@example.com" is not a mail address, as in "noc@example.com"',
+        ),
+        (
+            DNS + f'hostmaster = "{"n" * 63}@{"d." * 94}de"\n',
+            f'node.toml:8: dns.hostmaster: "{"n" * 63}@{"d." * 94}de" is not a mail address, as in "noc@example.com"',
+        ),
         (BASE + '[dns]\nzone = "a..b"\n', 'node.toml:7: dns.zone: "a..b" is not a domain name'),
     ],
 )
 def test_a_mistake_in_the_dns_section_is_one_line(tmp_path: Path, text: str, line: str) -> None:
     assert complaint(tmp_path, text) == line
+
+
+@pytest.mark.parametrize(
+    "address", ["noc@example.com", "noc.team+sip@example.com.", "hostmaster.example.com", f"{'n' * 63}@{'d.' * 94}e"]
+)
+def test_the_zone_s_hostmaster_is_an_address_that_fits_into_its_record(tmp_path: Path, address: str) -> None:
+    config = load(write(tmp_path, f'{DNS}hostmaster = "{address}"\n'))
+    assert make_mailbox(config.dns.hostmaster).is_absolute()
 
 
 # Redis
@@ -253,3 +341,50 @@ def test_redis_is_one_server_or_sentinels(tmp_path: Path) -> None:
 )
 def test_a_mistake_about_redis_is_one_line(tmp_path: Path, text: str, line: str) -> None:
     assert re.sub(r"^node\.toml:\d+: ", "", complaint(tmp_path, BASE + "[store]\n" + text + "\n")) == line
+
+
+# Call records
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('redis = "redis"', 'accounting.redis: "redis" lacks a port, as in "redis:6379"'),
+        ('redis_key = ""', "accounting.redis_key: is empty or does not print"),
+        ('redis_key = "a\\nb"', "accounting.redis_key: is empty or does not print"),
+        ('redis_user = "farm"', "accounting.redis_user: is of no use without redis_password_file"),
+    ],
+)
+def test_a_mistake_about_call_records_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    assert re.sub(r"^node\.toml:\d+: ", "", complaint(tmp_path, BASE + "[accounting]\n" + text + "\n")) == line
+
+
+def test_the_files_of_call_records_are_beside_the_configuration(tmp_path: Path) -> None:
+    text = '[accounting]\nfile = "calls"\nredis = "r:6379"\nredis_password_file = "secret"\n'
+    accounting = load(write(tmp_path, BASE + text)).accounting
+    assert accounting.file == str(tmp_path / "calls")
+    assert accounting.redis_password_file == str(tmp_path / "secret")
+
+
+# Copies
+
+
+def test_collectors_are_named_by_address_and_the_key_by_file(tmp_path: Path) -> None:
+    text = '[capture]\nhomer = ["udp:192.0.2.9:9060", "udp:[2001:db8::9]:9060"]\nauth_key_file = "key"\n'
+    capture = load(write(tmp_path, BASE + text)).capture
+    assert capture.homer == ("udp:192.0.2.9:9060", "udp:[2001:db8::9]:9060")
+    assert capture.auth_key_file == str(tmp_path / "key")
+
+
+@pytest.mark.parametrize(
+    ("homer", "line"),
+    [
+        ('["tcp:192.0.2.9:9060"]', '[0]: "tcp:192.0.2.9:9060" is no collector, as in "udp:10.0.0.9:9060"'),
+        ('["udp:0.0.0.0:9060"]', '[0]: "udp:0.0.0.0:9060" is no collector, as in "udp:10.0.0.9:9060"'),
+        ('["udp:192.0.2.9:0"]', '[0]: "udp:192.0.2.9:0" is no collector, as in "udp:10.0.0.9:9060"'),
+        ('["udp:homer:9060"]', '[0]: "homer" in "udp:homer:9060" is not a numeric address'),
+        ('["udp:192.0.2.9:1", "udp:192.0.2.9:1"]', '[1]: "udp:192.0.2.9:1" is listed twice'),
+    ],
+)
+def test_what_is_no_collector_is_one_line(tmp_path: Path, homer: str, line: str) -> None:
+    assert complaint(tmp_path, f"{BASE}[capture]\nhomer = {homer}\n") == f"node.toml:7: capture.homer{line}"

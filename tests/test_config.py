@@ -186,3 +186,29 @@ def test_the_documented_example_loads_and_mentions_every_section() -> None:
     text = example.read_text()
     for section in SECTIONS:
         assert (f"[[{section}]]" if section in REPEATED else f"[{section}]") in text
+
+
+def test_a_credential_of_systemd_is_a_file_of_the_directory_that_it_gives_the_service(tmp_path: Path) -> None:
+    tls = '[tls]\ncertificates = ["a.pem"]\nkeys = ["credential:tls-key"]\n'
+    path = write(tmp_path, BASE + tls + '[store]\nredis_password_file = "credential:redis"\n')
+    config = load(path, (), {"CREDENTIALS_DIRECTORY": "/run/credentials/sipfarm@n2.service"})
+    assert config.tls.certificates == (str(tmp_path / "a.pem"),)
+    assert config.tls.keys == ("/run/credentials/sipfarm@n2.service/tls-key",)
+    assert config.store.redis_password_file == "/run/credentials/sipfarm@n2.service/redis"
+    seen_by_root = load(path, (), {})
+    assert seen_by_root.store.redis_password_file == "/run/credentials/sipfarm.service/redis"
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ('[store]\nredis_password_file = "credential:../shadow"\n', "names no credential"),
+        ('[store]\nredis_password_file = "credential:"\n', "names no credential"),
+        ('[tls]\ncertificates = ["a.pem", "credential:.."]\n', "names no credential"),
+        ('[log]\nfile = "credential:log"\n', "is written to"),
+        ('[overlay]\nidentity = "credential:identity"\n', "is written to"),
+    ],
+)
+def test_what_is_no_credential_is_refused(tmp_path: Path, more: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        load(write(tmp_path, BASE + more), (), {"CREDENTIALS_DIRECTORY": "/run/credentials/x"})

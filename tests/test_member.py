@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from farm.config import ConfigError
@@ -17,6 +18,7 @@ from tests.support.certificates import (
     NOON,
     OVERLAY,
     Signer,
+    make_certificate,
     make_signer,
     node_id,
     write_identity,
@@ -286,10 +288,26 @@ def test_a_configuration_that_is_put_beside_the_certificate_is_taken_and_told(fa
 def test_an_identity_that_broke_on_disk_is_told_and_the_old_one_stays(farm: Farm) -> None:
     nodes = farm.add_nodes(2)
     (farm.directory / "identity1" / "cert.pem").write_text("nonsense")
-    nodes[0].node.reload(nodes[0].config)
+    with pytest.raises(ConfigError, match="is no certificate in PEM"):
+        nodes[0].node.reload(nodes[0].config)
     farm.run(61)
     assert nodes[0].synchronised
     assert farm.faults.texts == []
+
+
+def test_a_certificate_with_other_roles_waits_for_a_restart_and_the_rest_of_a_reload_does_not(farm: Farm) -> None:
+    nodes = farm.add_nodes(2)
+    node = nodes[0].node
+    write_identity(farm.directory / "identity1", 1, certificate=make_certificate(1, zones=["elsewhere"]))
+    config = msgspec.structs.replace(node.config, limits=msgspec.structs.replace(node.config.limits, transactions=77))
+    merged = node.reload(config)
+    assert (merged.changed, merged.waiting) == (["limits.transactions"], ["overlay.identity"])
+    assert node.transactions.max_transactions == 77
+    assert nodes[0].value("settings_waiting") == 1
+    farm.run(121)
+    (problem,) = node.reports.problems()
+    assert problem.endswith("has another zone or other roles than the running node: restart it")
+    assert member_of(nodes[0]).identity.zone != "elsewhere"
 
 
 # Leaving

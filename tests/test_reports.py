@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from farm.admin.control import Control, OrderError
+from farm.changes import Merged
+from farm.config import ConfigError
 from farm.reports import Reports
 from tests.support.certificates import OVERLAY, make_signer, node_id
 from tests.support.farms import Farm, FarmNode
@@ -162,6 +165,7 @@ def test_the_status_of_a_node_among_others_says_how_they_are(farm: Farm) -> None
     farm.run(10)
     overlay = order(farm, nodes[0], "status")["overlay"]
     assert overlay.pop("certificate_expires_in") > 86_400
+    assert re.fullmatch("[0-9a-f]{16}", overlay.pop("trust"))
     assert overlay == {
         "node_id": node_id(1).hex(),
         "overlay": OVERLAY,
@@ -170,6 +174,7 @@ def test_the_status_of_a_node_among_others_says_how_they_are(farm: Farm) -> None
         "members": {"joining": 0, "alive": 3, "suspect": 0, "dead": 0, "left": 0},
         "synchronised": True,
         "progress": 1.0,
+        "replicas": {"wanted": 3, "possible": 3},
         "underreplicated": 0,
         "clock_offset": 0.001,
         "config_sequence": 0,
@@ -291,3 +296,27 @@ def test_a_node_that_still_reads_its_records_is_not_ready(farm: Farm) -> None:
     assert not node.node.reports.ready()
     node.node.records.restoring = False
     assert node.node.reports.ready()
+
+
+def test_a_node_that_is_drained_says_what_is_left(farm: Farm) -> None:
+    nodes = farm.add_nodes(2)
+    assert "leaving" not in order(farm, nodes[0], "status")
+    order(farm, nodes[0], "drain")
+    farm.run(31)
+    left = order(farm, nodes[0], "status")["leaving"]
+    assert left == {"transactions": 0, "connections": 0, "closing": False, "handed_over": 1.0, "left": True}
+
+
+def test_a_reload_reads_the_files_by_whoever_knows_them(farm: Farm) -> None:
+    (node,) = farm.add_nodes(1)
+    with pytest.raises(OrderError, match="this node was not started from a file"):
+        order(farm, node, "reload")
+    node.node.read_again = lambda: Merged(node.config, ["sip.listen"], ["limits.burst"])
+    assert order(farm, node, "reload") == {"changed": ["limits.burst"], "waiting": ["sip.listen"]}
+
+    def fail() -> Merged:
+        raise ConfigError("is empty", key="sip.domains")
+
+    node.node.read_again = fail
+    with pytest.raises(OrderError, match=r"not reloaded, what was in force stays: sip\.domains: is empty"):
+        order(farm, node, "reload")

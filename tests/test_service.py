@@ -264,13 +264,16 @@ def test_a_reload_changes_what_a_running_node_can_change_and_names_the_rest(farm
         "n1",
         NODE,
         farm.directory,
-        sip={"domains": ["example.net"]},
+        sip={"domains": ["example.com", "example.net"], "farm_name": "sip.example.com"},
         limits={"requests_per_second": 1, "burst": 1, "transactions": 7},
         log={"reason_lines_per_second": 9},
         gateways=[{"prefix": "+49", "to": ["sip:192.0.2.77"], "probe_seconds": 5.0}],
     )
-    assert node.node.reload(config) == ["sip.domains", "auth.open"]
-    assert node.node.config.sip.domains == ("example.com",)
+    merged = node.node.reload(config)
+    assert merged.waiting == ["sip.farm_name"]
+    assert {"sip.domains", "auth.open", "limits.burst", "gateways"} <= set(merged.changed)
+    assert node.node.config.sip.domains == ("example.com", "example.net")
+    assert node.node.config.sip.farm_name == ""
     assert node.node.transactions.max_transactions == 7
     assert node.node.rejections.lines_per_second == 9
     alice = farm.add_party("alice", account=False)
@@ -279,7 +282,7 @@ def test_a_reload_changes_what_a_running_node_can_change_and_names_the_rest(farm
     farm.run(10)
     assert node.value("sip_rejected", "request-rate") >= 1
     assert any("OPTIONS sip:192.0.2.77 " in line for line in farm.ladder), "the new gateway is probed"
-    assert node.node.reload(node.config) == []
+    assert node.node.reload(node.config).waiting == []
     assert [gateway for gateway, _ in node.node.core.gateways.states()] == []
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from farm.admin.client import NotRunning
 from farm.admin.control import Answer, Fields, OrderError
+from farm.admin.grammar import add_command
 from farm.config import ConfigError
 from farm.security.authority import (
     DEFAULT_DAYS,
@@ -30,9 +31,17 @@ from farm.security.config_record import OverlayConfig
 from farm.security.identity import CONFIG_NAME
 from farm.security.overlay_config import MOST_REPLICAS
 from farm.security.register import EnrolledNode
+from farm.security.rolling import STEPS, Rolling
 
 DEFAULT_DIRECTORY: Final = "/etc/sipfarm/ca"
 ORDER: Final = "new-config"  # with `record`, in base64
+
+_MORE: Final = {
+    "roll": "Without a step it says which is next. After each step every node gets its identity anew (`ca renew "
+    "--all`, and the files to where they belong) before the next step is taken; nodes take them within a minute, "
+    "or at `sipfarm reload`, and no link breaks. `trust` is then in `sipfarm status` of every node as it is here: look "
+    "before the next step, since the authority knows what it made and not who has it.",
+}
 
 _DONE: Final = 0
 _FAILED: Final = 1
@@ -73,15 +82,20 @@ def add_commands(
         metavar="ACTION", required=True
     )
     parsers: dict[str, argparse.ArgumentParser] = {}
-    for name, action, meaning, parents in (
-        ("init", _init, "make an authority", [place, changed]),
-        ("issue", _issue, "enroll a node: Node-ID, key and certificate", [place, made]),
-        ("renew", _renew, "a new certificate for an enrolled node", [place, made]),
-        ("deny", _deny, "shut a node out; with -c, tell the farm through that node", [place]),
-        ("config", _config, "show or change what all nodes agree on; with -c, tell the farm", [place, changed]),
-        ("list", _list, "list the nodes that were enrolled", [place]),
-    ):
-        parsers[name] = actions.add_parser(name, parents=[shared, *parents], help=meaning)
+    for name, action, meaning, parents, example in (
+        ("init", _init, "make an authority", [place, changed], "--overlay farm.example.com"),
+        ("issue", _issue, "enroll a node: Node-ID, key and certificate", [place, made], "n4 --zone east"),
+        ("renew", _renew, "a new certificate for an enrolled node, or all", [place, made], "n4\n--all --days 90"),
+        ("deny", _deny, "shut a node out; with -c, tell the farm through that node", [place], "n4 -c node.toml"),
+        (
+            "config", _config, "show or change what all nodes agree on; with -c, tell the farm", [place, changed],
+            "\n--replicas 4 -c node.toml",
+        ),
+        ("roll", _roll, "have a new authority take over, in three steps", [place], "\nbegin\nswitch\nfinish"),
+        ("list", _list, "list the nodes that were enrolled", [place], ""),
+    ):  # fmt: skip
+        lines = "\n".join(f"sipfarm ca {name} {rest}".rstrip() for rest in example.split("\n"))
+        parsers[name] = add_command(actions, name, [shared, *parents], meaning, lines, _MORE.get(name, ""))
         parsers[name].set_defaults(command=command, action=action)
     parsers["init"].add_argument("--overlay", metavar="NAME", required=True, help="name of the overlay")
     parsers["issue"].add_argument("name", metavar="NAME", help="name of the node, as its configuration has it")
@@ -89,8 +103,11 @@ def add_commands(
     parsers["issue"].add_argument(
         "--role", action="append", choices=sorted(ROLES), help="what the node may do (both); may be repeated"
     )
-    parsers["renew"].add_argument("what", metavar="DIR|NAME", help="an identity's directory, or a node")
+    parsers["renew"].add_argument("what", metavar="DIR|NAME", nargs="?", help="an identity's directory, or a node")
+    parsers["renew"].add_argument("--all", action="store_true", help="every node that is not denied, into nodes/NAME")
     parsers["renew"].add_argument("--new-key", action="store_true", help="make a new key as well")
+    parsers["roll"].add_argument("step", choices=STEPS, nargs="?", help="the step to take (say which is next)")
+    parsers["roll"].add_argument("--force", action="store_true", help="finish although nodes will be shut out")
     parsers["deny"].add_argument("what", metavar="NODE", help="a name, or the first digits of a Node-ID")
 
 
@@ -121,9 +138,46 @@ def _issue(options: argparse.Namespace, shell: Shell, wall: float) -> int:
 
 def _renew(options: argparse.Namespace, shell: Shell, wall: float) -> int:
     authority = Authority(options.dir)
+    if bool(options.what) == options.all or (options.all and options.out):
+        raise OrderError("name a node or a directory, or say --all, which takes no --out")
+    if options.all:
+        return _renew_all(options, shell, authority, wall)
     return _show_issued(
         shell, authority.renew(options.what, wall, days=options.days, out=options.out, new_key=options.new_key)
     )
+
+
+def _renew_all(options: argparse.Namespace, shell: Shell, authority: Authority, wall: float) -> int:
+    renewed = [
+        authority.renew(node.node_id, wall, days=options.days, new_key=options.new_key)
+        for node in authority.nodes()
+        if not node.denied
+    ]
+    shell.show(
+        {"nodes": [{**_node_answer(node), "directory": directory} for node, directory in renewed]},
+        [_issued_line(issued) for issued in renewed],
+    )
+    return _DONE
+
+
+def _roll(options: argparse.Namespace, shell: Shell, wall: float) -> int:
+    rolling = Rolling(options.dir)
+    if options.step is None:
+        record = b""
+    elif options.step == "begin":
+        record = rolling.begin(wall)
+    elif options.step == "switch":
+        record = rolling.switch(wall)
+    else:
+        record = rolling.finish(wall, force=options.force)
+    status = rolling.status(wall)
+    trust = rolling.trust_digest()
+    lines = [f"{options.dir}: {status.words}", f"trust: {trust}", f"next: {status.advice}"]
+    answer: Answer = {"stage": status.stage, "trust": trust, "next": status.advice, "behind": list(status.behind)}
+    if not record:
+        shell.show(answer, lines)
+        return _DONE
+    return _hand_out(options, shell, record, answer, lines)
 
 
 def _deny(options: argparse.Namespace, shell: Shell, wall: float) -> int:
@@ -172,9 +226,13 @@ def _hand_out(options: argparse.Namespace, shell: Shell, record: bytes, answer: 
 
 def _show_issued(shell: Shell, issued: Issued) -> int:
     node, directory = issued
-    line = f"{directory}: {node.name}, Node-ID {node.node_id[:16]}…, until {_date(node.not_after)}"
-    shell.show({**_node_answer(node), "directory": directory}, [line])
+    shell.show({**_node_answer(node), "directory": directory}, [_issued_line(issued)])
     return _DONE
+
+
+def _issued_line(issued: Issued) -> str:
+    node, directory = issued
+    return f"{directory}: {node.name}, Node-ID {node.node_id[:16]}…, until {_date(node.not_after)}"
 
 
 def _node_answer(node: EnrolledNode) -> Answer:

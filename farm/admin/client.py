@@ -21,17 +21,19 @@ class NotRunning(Exception):
 
 
 class SocketClient:
-    """Gives orders to the node whose control socket is at `path`. `connect` opens it, raising OSError."""
+    """Gives orders to the node whose control socket is at `path`. `connect` opens it within some seconds, raising
+    OSError."""
 
-    def __init__(self, path: str, connect: Callable[[str], socket.socket] | None = None) -> None:
+    def __init__(self, path: str, connect: Callable[[str, float], socket.socket] | None = None) -> None:
         self.path = path
         self._connect = connect or connect_unix
 
-    def run(self, order: str, fields: Fields) -> Answer:
-        """The node's answer. Raises NotRunning, or OrderError with the node's own words."""
+    def run(self, order: str, fields: Fields, seconds: float = TIMEOUT_SECONDS) -> Answer:
+        """The node's answer, for which each wait is at most so many seconds. Raises NotRunning, or OrderError with the
+        node's own words."""
         connection = http.client.HTTPConnection("localhost")
         try:
-            connection.sock = self._connect(self.path)
+            connection.sock = self._connect(self.path, seconds)
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(f"no node is running at {self.path}") from None
         except OSError as error:
@@ -50,10 +52,10 @@ class SocketClient:
         return answer
 
 
-def connect_unix(path: str) -> socket.socket:
-    """A connection to the UNIX socket at `path`."""
+def connect_unix(path: str, seconds: float) -> socket.socket:
+    """A connection to the UNIX socket at `path`, nothing of which waits for longer than that."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(TIMEOUT_SECONDS)
+    connection.settimeout(seconds)
     try:
         connection.connect(path)
     except OSError:

@@ -52,6 +52,10 @@ class Node(Offline, Protocol):
     def status(self) -> Answer:
         """What `sipfarm status` shows, in order: name, version, uptime, listeners, registrations, transactions, …"""
 
+    def overview(self) -> Answer:
+        """What the status page and `sipfarm top` show: the farm as this node sees it, and its last hour. Its keys are
+        in docs/status.md; nothing in it is a user's or a phone's."""
+
     def find_bindings(self, aor: str, now: float) -> list[Answer] | Awaitable[list[Answer] | None] | None:
         """The live bindings of a canonical address-of-record, best q first: `contact`, `q`, `expires_in` (seconds),
         `call_id`, `path`, `received`, `node` (that took it), `instance`, `user_agent` where there is one. None: no such
@@ -62,12 +66,14 @@ class Node(Offline, Protocol):
 
     def overlay_status(self) -> Answer:
         """The node among others; {} when it has no overlay. In order: `node_id` (hex), `overlay` (its name), `state`,
-        `draining`, `members` (count by state), `synchronised`, `progress` (0 to 1), `underreplicated` (partitions),
-        `clock_offset` (seconds), `certificate_expires_in` (seconds), `config_sequence`."""
+        `draining`, `members` (count by state), `synchronised`, `progress` (0 to 1), `replicas` (`wanted`, and
+        `possible` with the nodes there are), `underreplicated` (partitions of those), `clock_offset` (seconds),
+        `certificate_expires_in` (seconds), `config_sequence`."""
 
     def members(self) -> list[Answer]:
         """All nodes that it knows, itself first: `name`, `node_id`, `address` (`HOST:PORT`), `zone`, `roles` (list),
-        `state`, `since` (seconds in that state), `rtt` (seconds, None when not known), `self`."""
+        `state`, `since` (seconds in that state), `rtt` (seconds, None when not known), `load` (percent), `draining`,
+        `self`."""
 
     def owners(self, key: str, now: float) -> list[Answer] | Awaitable[list[Answer]]:
         """Who has the record of a canonical address-of-record: for each owner `name`, `node_id`, `standing` (`owner`,
@@ -81,6 +87,10 @@ class Node(Offline, Protocol):
         (1 for those known at first), `name`, `node_id`, `address`, `seconds`, `answer` (`nodes`, or why there is
         none), `nodes` (how many it told of), `nearest` (hex digits, of the nearest one that it told of). A key of 64
         hex digits is a Node-ID."""
+
+    def reload(self) -> Answer:
+        """Read the configuration again, and files that were renewed: `changed`, what was taken (`section.key`), and
+        `waiting`, what wants a restart. Raises OrderError for a mistake, and has changed nothing then."""
 
     def drain(self) -> None:
         """Serve to the end what runs, take nothing new, and hand over all records. Stays so until `undrain`."""
@@ -104,8 +114,18 @@ class Node(Offline, Protocol):
     async def rotate_keys(self) -> int:
         """Make a key although none is due; answers its number. Raises OrderError."""
 
+    def follow_trace(self, aor: str, call_id: str, name: str, after: int, *, ends: bool) -> Answer:
+        """Begin a trace of a user's or a call's messages at all nodes, or go on with the one of that `name`: those
+        after that number. In order: `trace` (its name), `messages` (each with `number`, `time`, `node`, `direction`,
+        `transport`, `source`, `destination`, `size`, `raw`), `more` (ask again at once), `lost`, `nodes` (each `name`
+        and `state`). Raises OrderError."""
+
     def bans(self, now: float) -> Sequence[Ban]:
         """The addresses that are banned."""
+
+    def calls(self, limit: int) -> Answer:
+        """The calls that this node took: how many are `ringing` and `answered`, and in `calls` so many of the answered,
+        the oldest first: `callid`, `src_user`, `src_domain`, `dst_ouser`, `dst_domain`, `answered` (seconds ago)."""
 
     def lift_ban(self, source: str) -> bool:
         """Lift the ban of an address, as `bans` lists it; False when there is none."""
@@ -156,7 +176,8 @@ class Control:
         return {"users": [{"aor": user.aor, "disabled": user.disabled} for user in users]}
 
     async def import_users(self, fields: Fields) -> Answer:
-        """`rows` of [line, user, domain, password], at most 500: add or change users; answers counts and bad rows."""
+        """`rows` of [line, user, domain, password], at most 500: add or change users; answers counts and bad rows.
+        A row without a password may have hashes for its fifth: [[algorithm, HA1, HA1 of user@domain], …], in hex."""
         rows = fields.get("rows")
         if not isinstance(rows, list) or len(rows) > ROWS_AT_ONCE:
             raise OrderError(f"rows must be a list of at most {ROWS_AT_ONCE}")
@@ -176,6 +197,10 @@ class Control:
         among = {"overlay": overlay} if overlay else {}
         return {**node.status(), **among, "ready": node.ready(), "problems": node.problems()}
 
+    async def show_overview(self, fields: Fields) -> Answer:
+        """The farm as this node sees it, and its last hour."""
+        return self._running().overview()
+
     async def list_members(self, fields: Fields) -> Answer:
         """The nodes of the farm as this one sees them."""
         return {"members": self._in_farm().members()}
@@ -193,6 +218,10 @@ class Control:
         if is_node or fields.get("trace"):
             answer["hops"] = await node.trace(key, self._now())
         return answer
+
+    async def reload(self, fields: Fields) -> Answer:
+        """Take the configuration as it is in its files now."""
+        return self._running().reload()
 
     async def drain(self, fields: Fields) -> Answer:
         """Take nothing new and hand over what is here."""
@@ -252,6 +281,27 @@ class Control:
         """Make a new one now."""
         return {"number": await self._running().rotate_keys(), "seals_in": MARGIN_SECONDS}
 
+    async def trace(self, fields: Fields) -> Answer:
+        """`aor` or `call_id`: begin a trace; `trace`, its name, and `after`: its messages after that number; `ends`:
+        the last of them."""
+        node = self._running()
+        after, ends = fields.get("after", 0), fields.get("ends", False)
+        if not isinstance(after, int) or not isinstance(ends, bool):
+            raise OrderError("after is no number, or ends neither true nor false")
+        if "trace" in fields:
+            return node.follow_trace("", "", _text(fields, "trace"), after, ends=ends)
+        if "call_id" in fields:
+            return node.follow_trace("", _text(fields, "call_id"), "", after, ends=ends)
+        aor = _text(fields, "aor")
+        return node.follow_trace(aor if "@" in aor else self._aor(fields), "", "", after, ends=ends)
+
+    async def list_calls(self, fields: Fields) -> Answer:
+        """`limit`, 0 unless told: the numbers of calls, and so many of them."""
+        limit = fields.get("limit", 0)
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+            raise OrderError("limit must be a whole number")
+        return self._running().calls(limit)
+
     async def list_bans(self, fields: Fields) -> Answer:
         """The banned addresses."""
         now = self._now()
@@ -291,17 +341,21 @@ _ORDERS: Final = {
     "list-users": Control.list_users,
     "import-users": Control.import_users,
     "status": Control.show_status,
+    "overview": Control.show_overview,
     "show-bindings": Control.show_bindings,
     "remove-bindings": Control.remove_bindings,
     "locate": Control.locate,
     "members": Control.list_members,
     "lookup": Control.look_up,
+    "reload": Control.reload,
     "drain": Control.drain,
     "undrain": Control.undrain,
     "new-config": Control.take_config,
     "zone": Control.show_zone,
     "show-keys": Control.show_keys,
     "rotate-keys": Control.rotate_keys,
+    "trace": Control.trace,
+    "calls": Control.list_calls,
     "list-bans": Control.list_bans,
     "lift-ban": Control.lift_ban,
 }
@@ -322,11 +376,21 @@ def _text(fields: Fields, name: str) -> str:
 
 
 def _row(row: object) -> UserRow | BadRow:
-    if isinstance(row, list) and len(row) == 4 and isinstance(row[0], int):
-        line, *texts = row
-        if all(isinstance(text, str) for text in texts):
-            return UserRow(line, *texts)
-    raise OrderError("a row is [line, user, domain, password]")
+    if isinstance(row, list) and len(row) in (4, 5) and isinstance(row[0], int):
+        line, user, domain, password = row[:4]
+        hashes = row[4] if len(row) == 5 else []
+        if all(isinstance(text, str) for text in (user, domain, password)) and _are_hashes(hashes):
+            triples = tuple((algorithm, plain, full) for algorithm, plain, full in hashes)
+            return UserRow(line, user, domain, password, triples)
+    raise OrderError("a row is [line, user, domain, password], and may have hashes")
+
+
+def _are_hashes(hashes: object) -> bool:
+    """Whether these are triples of texts."""
+    if not isinstance(hashes, list | tuple):
+        return False
+    triples = [row for row in hashes if isinstance(row, list | tuple) and len(row) == 3]
+    return len(triples) == len(hashes) and all(isinstance(text, str) for row in triples for text in row)
 
 
 async def _settled(answer: T | Awaitable[T]) -> T:

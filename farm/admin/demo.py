@@ -80,6 +80,7 @@ class DemoNode:
         self.directory = directory / self.name
         self.config = self.directory / "node.toml"
         self.log = self.directory / "node.log"
+        self.pid_file = self.directory / "pid"  # of the process that was started first, for whoever wants to kill it
         self.control = str(self.directory / "control.sock")
         self._settings = settings
         self._tls = paths_in(str(directory / "tls"))
@@ -166,6 +167,7 @@ class DemoNode:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
+        self.pid_file.write_text(f"{self.pid}\n")
 
     def check_alive(self) -> None:
         """Raise DemoError when it has ended, with the last lines it wrote."""
@@ -261,8 +263,9 @@ class _Stopped(Exception):
     """SIGINT or SIGTERM came."""
 
 
-def run_demo(settings: DemoSettings, out: TextIO) -> int:
-    """Run the farm until SIGINT or SIGTERM; answers the exit code. Raises DemoError when it cannot run, or stops to."""
+def run_demo(settings: DemoSettings, out: TextIO, *, as_json: bool = False) -> int:
+    """Run the farm until SIGINT or SIGTERM; answers the exit code. Raises DemoError when it cannot run, or stops to.
+    What is there is written as a table, or as a line of JSON, which is all that is written then."""
     if not 1 <= settings.nodes <= MOST_NODES:
         raise DemoError(f"--nodes {settings.nodes}: 1 to {MOST_NODES}")
     if settings.users < 0:
@@ -281,11 +284,12 @@ def run_demo(settings: DemoSettings, out: TextIO) -> int:
         try:
             _start(nodes, settings)
             _write_whole(farm, json.dumps([node.describe() for node in nodes], indent=1) + "\n")
-            out.write(make_table(nodes, settings))
+            described = [node.describe() for node in nodes]
+            out.write(json.dumps({"nodes": described}) + "\n" if as_json else make_table(nodes, settings))
             out.flush()
             while True:
                 time.sleep(0.2)
-                _report_ends(nodes, out)
+                _report_ends(nodes, sys.stderr if as_json else out)
         except _Stopped:
             return 0
         finally:

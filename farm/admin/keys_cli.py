@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from farm.admin.control import Answer, Fields
+from farm.admin.grammar import add_command
 from farm.admin.overlay_cli import make_duration, make_table
 
 _DONE: Final = 0
@@ -29,9 +30,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     """Add `keys` to the commands of the console."""
     keys = commands.add_parser("keys", help="the keys of tokens and nonces: numbers and ages")
     actions = keys.add_subparsers(metavar="ACTION", required=True)
-    show = actions.add_parser("show", parents=[shared], help="those that open, and the one that seals")
+    show = add_command(actions, "show", [shared], "those that open, and the one that seals", "sipfarm keys show")
     show.set_defaults(command=_show)
-    rotate = actions.add_parser("rotate", parents=[shared], help="make a new one now, before it is due")
+    rotate = add_command(actions, "rotate", [shared], "make a new one now, before it is due", "sipfarm keys rotate")
     rotate.set_defaults(command=_rotate)
 
 

@@ -1,5 +1,5 @@
-"""The console's commands about the farm as a whole: `members`, `lookup`, `drain`, `undrain`; and how the overlay's part
-of `status` and `locate` reads.
+"""The console's commands about the farm as a whole: `members`, `lookup`; and how the overlay's part of `status` and
+`locate` reads.
 
 A Node-ID is shown by its first eight digits, which tell nodes of any farm apart; JSON has it whole.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from farm.admin.control import Answer, Fields
+from farm.admin.grammar import add_command
 
 _DONE: Final = 0
 _FAILED: Final = 1
@@ -32,17 +33,17 @@ Command = Callable[[Any, argparse.Namespace], int]
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     """Add them to the commands of the console."""
-    members = commands.add_parser("members", parents=[shared], help="the nodes of the farm, as this one sees them")
+    members = add_command(
+        commands, "members", [shared], "the nodes of the farm, as this one sees them", "sipfarm members"
+    )
     members.set_defaults(command=_members)
-    lookup = commands.add_parser("lookup", parents=[shared], help="which nodes own a key")
+    lookup = add_command(
+        commands, "lookup", [shared], "which nodes own a key, and what each of them has",
+        "sipfarm lookup bob@example.com\nsipfarm lookup bob@example.com --trace",
+    )  # fmt: skip
     lookup.add_argument("key", metavar="KEY", help="an address-of-record, or a Node-ID")
     lookup.add_argument("--trace", action="store_true", help="look it up anew: every call, its time and its answer")
     lookup.set_defaults(command=_lookup)
-    for name, meaning in (
-        ("drain", "take nothing new and hand the records over, as before a stop"),
-        ("undrain", "serve again"),
-    ):
-        commands.add_parser(name, parents=[shared], help=meaning).set_defaults(command=_drain, order=name)
 
 
 def describe_overlay(overlay: Answer) -> list[str]:
@@ -62,10 +63,21 @@ def describe_overlay(overlay: Answer) -> list[str]:
             value = f"{value * 1000:+.0f} ms"
         elif name == "certificate_expires_in" and isinstance(value, (int, float)):
             value = make_duration(value) if value > 0 else "expired"
+        elif name == "replicas" and isinstance(value, dict):
+            value = describe_replicas(value)
         elif name == "underreplicated":
             value = f"{value} partitions" if value else "no partition"
         lines.append(f"{name.replace('_', ' ')}: {value}")
     return lines
+
+
+def describe_replicas(replicas: Answer) -> str:
+    """How many copies there can be, and why not all that there should be: `wanted` and `possible` of an overview."""
+    wanted, possible = replicas.get("wanted"), replicas.get("possible")
+    if not isinstance(wanted, int) or not isinstance(possible, int) or possible >= wanted:
+        return str(wanted)
+    nodes = f"only {possible} {'node' if possible == 1 else 'nodes'}" if possible else "no node"
+    return f"{possible} of {wanted}: there {'is' if possible < 2 else 'are'} {nodes} to keep them"
 
 
 def describe_owners(answer: Answer) -> list[str]:
@@ -75,7 +87,8 @@ def describe_owners(answer: Answer) -> list[str]:
     rows = [("owner", "node-id", "standing", "version", "bytes")]
     for owner in _dicts(answer, "owners"):
         version = str(owner.get("version") or "-")[:16]
-        rows.append((str(owner["name"]), _short(owner["node_id"]), str(owner["standing"]), version, str(owner["size"])))
+        size = str(owner.get("size", 0))  # a silent one has said neither
+        rows.append((str(owner["name"]), _short(owner["node_id"]), str(owner["standing"]), version, size))
     return [f"partition {answer['partition']}", *make_table(rows)]
 
 
@@ -138,14 +151,6 @@ def _lookup(shell: Shell, options: argparse.Namespace) -> int:
     shell.show(answer, lines)
     heard = [owner for owner in _dicts(answer, "owners") if owner["standing"] != "silent"]
     return _DONE if heard or "owners" not in answer else _FAILED
-
-
-def _drain(shell: Shell, options: argparse.Namespace) -> int:
-    answer = shell.order(options.order, {})
-    shell.show(
-        answer, ["draining; it is done when sipfarm status says: state: left" if answer["draining"] else "serving"]
-    )
-    return _DONE
 
 
 def _short(node_id: object) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from farm.admin.control import Answer, Fields
+from farm.admin.grammar import add_command
 
 _DONE: Final = 0
 _FAILED: Final = 1
@@ -32,7 +33,9 @@ Command = Callable[[Any, argparse.Namespace], int]
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     """Add it to the commands of the console."""
-    zone = commands.add_parser("zone", parents=[shared], help="the DNS records that lead to the farm, as a master file")
+    zone = add_command(
+        commands, "zone", [shared], "the DNS records that lead to the farm, as a master file", "sipfarm zone"
+    )
     zone.set_defaults(command=_zone)
 
 

@@ -29,6 +29,7 @@ Nodes, and who admits them:
 - `overlay_config.py` the same, signed, as a record of the kind "config"
 - `authority.py`      the authority that admits nodes (`sipfarm ca`)
 - `register.py`       the nodes that it enrolled
+- `rolling.py`        how another authority takes over (`sipfarm ca roll`)
 - `ring.py`           where on the ring the next one goes
 - `durable.py`        files that appear whole or not at all
 

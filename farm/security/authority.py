@@ -2,7 +2,7 @@
 configuration as it was signed last.
 
     ca-key.pem       the private key (mode 0600); whoever has it can admit nodes
-    ca.pem           its certificate, which every node trusts
+    ca.pem           its certificate, which every node trusts; two while one takes over from another (`rolling`)
     farm.key         the secret that all nodes share (0600)
     register.jsonl   one line a node: name, Node-ID, zone, roles, expiry of its last certificate, denied or not
     overlay.config   the signed configuration
@@ -54,6 +54,7 @@ from farm.security.identity import (
     FARM_KEY_BYTES,
     FARM_KEY_NAME,
     KEY_NAME,
+    digest_trust,
 )
 from farm.security.overlay_config import sign_config, verify_config
 from farm.security.register import EnrolledNode, Register, RegisterError
@@ -112,7 +113,16 @@ class Authority:
         self.directory = directory
         with _errors(directory):
             self._key, self.certificates = self._load()
-        self.overlay = overlay_of_authority(self.certificates[0])
+        self.overlay = overlay_of_authority(self.signer)
+
+    @property
+    def signer(self) -> x509.Certificate:
+        """The certificate that signs; others in `certificates` are trusted, too (`rolling`)."""
+        return next(certificate for certificate in self.certificates if is_pair(self._key, certificate))
+
+    def trust_digest(self) -> str:
+        """Who signs and what nodes are given to trust, in 16 hex digits; `Identity.trust` is what a node has of it."""
+        return digest_trust(self.signer, self.certificates)
 
     def nodes(self) -> list[EnrolledNode]:
         """All that were enrolled, in that order."""
@@ -138,7 +148,7 @@ class Authority:
         if ZONE_NAME.fullmatch(zone) is None:
             raise AuthorityError(f"{zone!r} is no name of a zone (letters, digits, ., _ and -; at most 63)")
         target = out or self.directory_of(name)
-        with self._changing():
+        with self.changing():
             register = self._register()
             known = register.named(name)
             if known is not None:
@@ -148,7 +158,8 @@ class Authority:
                     raise AuthorityError(f"{os.path.join(target, file)}: exists; an identity is never overwritten")
             node_id = register.next_id(self.overlay, wall)
             subject = Subject(self.overlay, node_id, name, zone, roles)
-            node = EnrolledNode(name, node_id.hex(), zone, names_of_roles(roles), int(wall), int(wall + days * 86_400))
+            node = EnrolledNode(name, node_id.hex(), zone, names_of_roles(roles), int(wall), int(wall + days * 86_400),
+                                trust=self.trust_digest())  # fmt: skip
             os.makedirs(target, mode=0o700, exist_ok=True)
             self._commit(register, node)
             self._write(target, subject, make_key(), wall, days)
@@ -159,7 +170,7 @@ class Authority:
     ) -> Issued:
         """A new certificate for a node that is enrolled, which `what` names: itself, the first digits of its Node-ID,
         or a directory with its present certificate. The key stays when it is in the directory."""
-        with self._changing():
+        with self.changing():
             register = self._register()
             if os.path.isfile(os.path.join(what, CERTIFICATE_NAME)):
                 node = self._owner_of(what, register)
@@ -169,7 +180,8 @@ class Authority:
                 target = out or self.directory_of(node.name)
             if node.denied:
                 raise AuthorityError(f"{node.name} ({node.node_id[:16]}…) is denied: issue a new identity")
-            node = msgspec.structs.replace(node, issued_at=int(wall), not_after=int(wall + days * 86_400))
+            ends = int(wall + days * 86_400)
+            node = msgspec.structs.replace(node, issued_at=int(wall), not_after=ends)
             pem = None if new_key else read_file(os.path.join(target, KEY_NAME))
             key = make_key() if pem is None else unpack_key(pem)
             roles = sum(ROLES[role] for role in node.roles)
@@ -177,12 +189,15 @@ class Authority:
             os.makedirs(target, mode=0o700, exist_ok=True)
             self._commit(register, node)
             self._write(target, subject, key, wall, days)
-        return Issued(node, target)
+            given = msgspec.structs.replace(node, trust=self.trust_digest())
+            if given != node:  # said when it is so: the next step of a roll goes by it
+                self._commit(register, given)
+        return Issued(given, target)
 
     def deny(self, what: str, wall: float) -> tuple[EnrolledNode, bytes]:
         """Deny a node that a name or the first digits of a Node-ID mean; answers it and the new configuration as a
         record, which the nodes have to be told."""
-        with self._changing():
+        with self.changing():
             register = self._register()
             node = msgspec.structs.replace(register.find(what), denied=True)
             self._commit(register, node)
@@ -192,7 +207,7 @@ class Authority:
         self, wall: float, *, replicas: int | None = None, domains: Iterable[str] | None = None
     ) -> tuple[OverlayConfig, bytes]:
         """Sign a configuration with the next sequence; what is None stays. Answers it and its record."""
-        with self._changing():
+        with self.changing():
             config = self.config()
             if replicas is not None:
                 config = msgspec.structs.replace(config, replicas=replicas)
@@ -208,8 +223,11 @@ class Authority:
     # Files
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def changing(self) -> Iterator[None]:
+        """Be the only one who changes the directory, and know it as it is now, since another may have waited no less;
+        what goes wrong with files is an AuthorityError."""
         with _errors(self.directory), locked(self.directory):
+            self._key, self.certificates = self._load()
             yield
 
     def _read(self, name: str) -> bytes:
@@ -222,7 +240,7 @@ class Authority:
     def _load(self) -> tuple[Key, list[x509.Certificate]]:
         certificates = unpack_certificates(self._read(AUTHORITY_NAME))
         key = unpack_key(self._read(AUTHORITY_KEY_NAME))
-        if not is_authority(certificates[0]) or not is_pair(key, certificates[0]):
+        if not all(map(is_authority, certificates)) or not any(is_pair(key, each) for each in certificates):
             raise AuthorityError(f"{self.directory}: {AUTHORITY_KEY_NAME} is not the key of {AUTHORITY_NAME}")
         return key, certificates
 
@@ -251,7 +269,7 @@ class Authority:
 
     def _write(self, target: str, subject: Subject, key: Key, wall: float, days: float) -> None:
         """A node's files; the certificate comes last, without which the others are nothing."""
-        certificate = make_node_certificate(self._key, self.certificates[0], key.public_key(), subject, wall, days)
+        certificate = make_node_certificate(self._key, self.signer, key.public_key(), subject, wall, days)
         for name, content, mode in (
             (AUTHORITY_NAME, self._read(AUTHORITY_NAME), PUBLIC_MODE),
             (FARM_KEY_NAME, self._read(FARM_KEY_NAME), SECRET_MODE),

@@ -15,10 +15,12 @@ holds the slug of what failed in verification.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
@@ -49,7 +51,11 @@ _FORBIDDEN_MODE: Final = 0o027  # no access for others; a group may read
 _FILE_BYTES: Final = 1 << 20
 
 
-class _State(NamedTuple):
+class RestartNeeded(ConfigError):
+    """The files are in order, and only a start can put them in force."""
+
+
+class State(NamedTuple):
     """What the files said when they were read last."""
 
     files: tuple[bytes | None, ...]
@@ -131,6 +137,12 @@ class Identity:
         return self._state.authorities
 
     @property
+    def trust(self) -> str:
+        """Who signed for this node and whom it trusts, in 16 hex digits: `Authority.trust_digest` has the same."""
+        signer = next(each for each in self.authorities if is_signed_by(self.certificate, [each]))
+        return digest_trust(signer, self.authorities)
+
+    @property
     def config(self) -> OverlayConfig | None:
         """The configuration that lay beside the certificate; the overlay may have a newer one."""
         return self._state.config
@@ -140,16 +152,25 @@ class Identity:
         """The same as a record, b"" when there was none."""
         return self._state.config_record
 
-    def reload(self, wall: float) -> bool:
-        """Read the files again; answers whether something changed. Raises ConfigError, and then the old are in force;
-        so it does for a certificate with another Node-ID."""
+    def prepare(self, wall: float) -> State | None:
+        """What files that have changed would put in force: for `take`; None when none has. Raises ConfigError for what
+        cannot be used, a certificate with another Node-ID too; RestartNeeded for one with another zone or roles."""
         state = self._read(wall)
-        if state.files == self._state.files:
-            return False
+        return None if state.files == self._state.files else state
+
+    def take(self, state: State) -> None:
+        """Put in force what was prepared: for links that are made from now on."""
         self._state = state
         if state.config is not None:
             self.apply(state.config)
-        return True
+
+    def reload(self, wall: float) -> bool:
+        """Read the files again; answers whether something changed. Raises ConfigError, and then the old are in
+        force."""
+        state = self.prepare(wall)
+        if state is not None:
+            self.take(state)
+        return state is not None
 
     def apply(self, config: OverlayConfig) -> bool:
         """Deny from now on whom a configuration denies, which must have been verified; answers whether it is newer
@@ -200,7 +221,7 @@ class Identity:
             raise self._error(name, f"is open to others (mode {mode:04o}): chmod 600 it")
         return content
 
-    def _read(self, wall: float) -> _State:
+    def _read(self, wall: float) -> State:
         key_pem = self._file(KEY_NAME, secret=True) or b""
         certificate_pem = self._file(CERTIFICATE_NAME) or b""
         authority_pem = self._file(AUTHORITY_NAME) or b""
@@ -217,7 +238,7 @@ class Identity:
                 config = verify_config(record, authorities, subject.overlay)
             except ValueError as error:
                 raise self._error(CONFIG_NAME, str(error)) from None
-        return _State(
+        return State(
             (key_pem, certificate_pem, authority_pem, farm_key, record),
             subject,
             lifetime_of(certificate)[1],
@@ -273,7 +294,16 @@ class Identity:
         known = getattr(self, "_state", None)
         if known is not None and subject[:2] != known.subject[:2]:
             raise self._error(name, "has another Node-ID than the running node")
+        if known is not None and (subject.zone, subject.roles) != (known.subject.zone, known.subject.roles):
+            problem = "has another zone or other roles than the running node: restart it"
+            raise RestartNeeded(f"{os.path.join(self.directory, name)}: {problem}", where=self._setting)
         return certificate, subject
+
+
+def digest_trust(signer: x509.Certificate, authorities: Iterable[x509.Certificate]) -> str:
+    """What a signer and those that are trusted, in any order, are told by; 16 hex digits."""
+    prints = [certificate.fingerprint(SHA256()) for certificate in (signer, *authorities)]
+    return sha256(prints[0] + b"".join(sorted(prints[1:]))).hexdigest()[:16]
 
 
 def _make_context(key: Key, certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> SSL.Context:

@@ -144,11 +144,11 @@ class NonceCounts:
     """Which counts of this node's nonces were used; at most `entries` nonces, each for `life_seconds`, and none from
     before `began_at`, of which it cannot know (wall-clock seconds)."""
 
-    __slots__ = ("_began_at", "_entries", "_floor", "_kept", "_size", "_slices", "_step")
+    __slots__ = ("_began_at", "_floor", "_kept", "_size", "_slices", "_step", "entries")
 
     def __init__(self, life_seconds: float, entries: int, began_at: float = 0.0) -> None:
         self._began_at = int(began_at)
-        self._entries = max(entries, 1)
+        self.entries = max(entries, 1)
         self._step = max(int(life_seconds) // _SLICES, 1)
         self._kept = int(life_seconds) + _SKEW_SECONDS + self._step
         self._slices: dict[int, dict[int, int]] = {}  # slice -> serial -> highest count << 64 | bitmap
@@ -176,7 +176,7 @@ class NonceCounts:
             counts = self._slices[index] = {}
         state = counts.get(origin.serial)
         if state is None:
-            while self._size >= self._entries:
+            while self._size >= self.entries:
                 self._drop_oldest()
             if index < self._floor:
                 return Use.FORGOTTEN

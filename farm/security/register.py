@@ -26,6 +26,7 @@ class EnrolledNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     issued_at: int
     not_after: int
     denied: bool = False
+    trust: str = ""  # digest of its signer and the authorities that it was given
 
 
 class RegisterError(ValueError):

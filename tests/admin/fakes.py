@@ -8,6 +8,7 @@ from farm.admin.control import Answer, OrderError
 from farm.security.limits import Ban
 from farm.security.record import Stamp
 from farm.security.users import Users
+from tests.support.overviews import make_overview
 
 NOW = 1000.0
 NODE_ID = "00" * 16 + "aa" * 16
@@ -73,12 +74,22 @@ class FakeNode:
         self.known_members: list[Answer] = []
         self.owning: dict[str, list[Answer]] = {}
         self.traced: list[Answer] = []
+        self.caught: list[Answer] = []  # what `sipfarm trace` gets, an answer a poll
+        self.followed: list[tuple[str, str, str, int, bool]] = []
         self.draining = False
         self.configs: list[bytes] = []
         self.key_rows: list[Answer] = []
         self.full_of_keys = False
         self.records: list[Answer] = []
         self.answers = True
+        self.seen: Answer = make_overview()
+        self.overviews = 0  # how often it was asked for
+        self.mistake = ""
+        self.leaving: Answer = {
+            "transactions": 0, "connections": 0, "closing": False, "handed_over": 1.0, "left": True,
+        }  # fmt: skip
+        self.changed: list[str] = []
+        self.waiting: list[str] = []
 
     def join(self) -> None:
         """Be a node of a farm of two."""
@@ -90,6 +101,7 @@ class FakeNode:
             "members": {"alive": 2, "suspect": 0, "dead": 1},
             "synchronised": True,
             "progress": 1.0,
+            "replicas": {"wanted": 3, "possible": 3},
             "underreplicated": 0,
             "clock_offset": 0.0123,
             "certificate_expires_in": 200_000,
@@ -102,6 +114,12 @@ class FakeNode:
 
     def zone(self) -> Answer:
         return {"zone": "sip.example.com.", "serial": 7, "served": self.answers, "nodes": 1, "records": self.records}
+
+    def follow_trace(self, aor: str, call_id: str, name: str, after: int, *, ends: bool) -> Answer:
+        self.followed.append((aor, call_id, name, after, ends))
+        if name and not self.caught:
+            raise OrderError("that trace has ended")
+        return {"trace": "t1", **(self.caught.pop(0) if name else {})}
 
     def keys(self) -> list[Answer]:
         return self.key_rows
@@ -125,7 +143,13 @@ class FakeNode:
         return self.wrong
 
     def status(self) -> Answer:
-        return {"name": "n1", "uptime_seconds": 5, "listeners": ["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060"]}
+        listeners = ["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060"]
+        leaving = {"leaving": self.leaving} if self.draining else {}
+        return {"name": "n1", "uptime_seconds": 5, "listeners": listeners, **leaving}
+
+    def overview(self) -> Answer:
+        self.overviews += 1
+        return self.seen
 
     def overlay_status(self) -> Answer:
         return self.overlay
@@ -141,6 +165,11 @@ class FakeNode:
 
     async def trace(self, key: str, now: float) -> list[Answer]:
         return [{**hop, "for": key} for hop in self.traced]
+
+    def reload(self) -> Answer:
+        if self.mistake:
+            raise OrderError(self.mistake)
+        return {"changed": list(self.changed), "waiting": list(self.waiting)}
 
     def drain(self) -> None:
         self.draining = True
@@ -162,6 +191,14 @@ class FakeNode:
 
     def bans(self, now: float) -> list[Ban]:
         return self.banned
+
+    def calls(self, limit: int) -> Answer:
+        row = {
+            "callid": "c1", "src_user": "alice", "src_domain": "example.com", "dst_ouser": "bob",
+            "dst_domain": "example.com", "answered": 3725.5,
+        }  # fmt: skip
+        rows = [row, {**row, "callid": "c2", "dst_ouser": "+4930", "dst_domain": "", "answered": 5.0}]
+        return {"ringing": 1, "answered": 2, "calls": rows[:limit]}
 
     def lift_ban(self, source: str) -> bool:
         kept = [ban for ban in self.banned if ban.source != source]

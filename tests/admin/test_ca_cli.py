@@ -31,7 +31,7 @@ class Farm(Terminal):
     def ca_type(self, *arguments: str) -> int:
         return self.type("ca", *arguments, "--dir", str(self.ca))
 
-    def run(self, order: str, fields: object) -> dict[str, object]:
+    def run(self, order: str, fields: object, seconds: float = 60.0) -> dict[str, object]:
         if not self.running:
             return super().run(order, {})
         assert order == "new-config"
@@ -198,3 +198,52 @@ def test_list_shows_every_node_that_was_enrolled(farm: Farm) -> None:
     assert second.endswith("  -  edge,store  denied")
     assert farm.ca_type("list", "--json") == 0
     assert [node["denied"] for node in json.loads(farm.out)["nodes"]] == [False, True]
+
+
+def test_renew_all_renews_every_node_that_is_not_denied(farm: Farm) -> None:
+    for name in ("n1", "n2", "n3"):
+        farm.ca_type("issue", name)
+    farm.ca_type("deny", "n2")
+    assert farm.ca_type("renew", "--all", "--days", "90", "--json") == 0
+    rows = json.loads(farm.out)["nodes"]
+    assert [(row["name"], row["directory"]) for row in rows] == [
+        ("n1", f"{farm.ca}/nodes/n1"),
+        ("n3", f"{farm.ca}/nodes/n3"),
+    ]
+    assert farm.ca_type("renew", "--all") == 0
+    assert len(farm.out.splitlines()) == 2
+    for wrong in (["renew"], ["renew", "n1", "--all"], ["renew", "--all", "--out", "/tmp"]):
+        assert farm.ca_type(*wrong) == 1
+        assert farm.err == "sipfarm: name a node or a directory, or say --all, which takes no --out\n"
+
+
+def test_another_authority_takes_over_in_three_steps_and_says_what_is_next(farm: Farm) -> None:
+    farm.ca_type("issue", "n1")
+    assert farm.ca_type("roll") == 0
+    assert farm.out.splitlines() == [
+        f"{farm.ca}: one authority",
+        f"trust: {Authority(str(farm.ca)).trust_digest()}",
+        "next: nothing; ca roll begin has another authority take over",
+    ]
+    assert farm.ca_type("roll", "begin") == 0
+    assert "next: ca renew --all, for n1 too" in farm.out
+    assert farm.ca_type("roll", "switch") == 1
+    assert farm.err.startswith("sipfarm: n1 would refuse those")
+    farm.ca_type("renew", "--all")
+    assert farm.ca_type("roll", "switch", "-c", str(farm.path)) == 0
+    assert read_config(farm.taken[0]).sequence == 2, "the node hears what the new authority has signed"
+    assert farm.ca_type("roll", "finish", "--json") == 1
+    farm.ca_type("renew", "--all")
+    assert farm.ca_type("roll", "finish", "--json") == 0
+    answer = json.loads(farm.out)
+    assert (answer["stage"], answer["behind"], answer["handed_out"]) == ("settled", ["n1"], False)
+    assert farm.ca_type("roll", "switch") == 1
+
+
+def test_a_finish_that_is_forced_shuts_out_who_is_behind(farm: Farm) -> None:
+    farm.ca_type("issue", "n1")
+    farm.ca_type("roll", "begin")
+    farm.ca_type("renew", "--all")
+    farm.ca_type("roll", "switch")
+    assert farm.ca_type("roll", "finish", "--force") == 0
+    assert len(Authority(str(farm.ca)).certificates) == 1

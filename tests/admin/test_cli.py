@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from farm.admin.cli import Console, _finish
-from farm.admin.client import NotRunning
+from farm.admin.check_cli import find_nothing
+from farm.admin.cli import Console, _finish, make_console
+from farm.admin.client import TIMEOUT_SECONDS, NotRunning
 from farm.admin.control import Answer, Control, Fields, OrderError
 from farm.config import Config
-from farm.security.limits import Ban
-from tests.admin.fakes import NOW, FakeNode
-from tests.support.certificates import make_certificate, write_identity, write_sip_files
+from tests.admin.fakes import FakeNode
+from tests.support.certificates import make_certificate, write_identity
+
+
+class Found(NamedTuple):
+    """A finding about the machine."""
+
+    text: str
+    is_mistake: bool = True
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Terminal:
@@ -24,27 +37,47 @@ class Terminal:
         self.node = FakeNode()
         self.running = True
         self.orders: list[str] = []
+        self.patience: list[float] = []  # how long the answer to each was waited for
         self.stdin = ""
         self.out = ""
         self.err = ""
         self.path = folder / "node.toml"
         self.path.write_text('[node]\nname = "n1"\nstate_dir = "."\n[sip]\ndomains = ["example.com"]\n')
         self.environ = {"SIPFARM_CONFIG": str(self.path)}
+        self.found: list[Found] = []
+        self.looks: list[dict[str, bool]] = []
+        self.slept: list[float] = []
+        self.steps: list[Callable[[], None]] = []  # what happens in each sleep
 
     def type(self, *arguments: str) -> int:
         """Run the command; what it wrote is in `out` and `err`."""
         out, err = io.StringIO(), io.StringIO()
-        console = Console(self._open, self._client, self.environ, io.StringIO(self.stdin), out, err)
+        console = Console(
+            self._open, self._client, self.environ, io.StringIO(self.stdin), out, err,
+            find_problems=self._look, now=lambda: sum(self.slept), sleep=self._sleep,
+        )  # fmt: skip
         code = console.run(arguments)
         self.out, self.err = out.getvalue(), err.getvalue()
         return code
 
-    def run(self, order: str, fields: Fields) -> Answer:
+    def run(self, order: str, fields: Fields, seconds: float = TIMEOUT_SECONDS) -> Answer:
+        self.patience.append(seconds)
         if not self.running:
             raise NotRunning("no node is running at control.sock")
         self.orders.append(order)
         answer: Answer = json.loads(json.dumps(_finish(Control(self.node, self.node).run(order, fields))))
         return answer
+
+    def _look(
+        self, config: Config, wall: float, *, is_running: bool = False, ports: bool = True, network: bool = False
+    ) -> list[Found]:
+        self.looks.append({"is_running": is_running, "ports": ports, "network": network})
+        return self.found
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if self.steps:
+            self.steps.pop(0)()
 
     def _client(self, path: str) -> Terminal:
         assert path == str(self.path.parent / "control.sock")
@@ -97,16 +130,41 @@ def test_check_warns_of_what_is_allowed_and_seldom_meant(terminal: Terminal) -> 
     assert json.loads(terminal.out)["warnings"] == []
 
 
-def test_check_looks_at_the_certificates_for_tls(terminal: Terminal) -> None:
-    section = write_sip_files(terminal.path.parent)
-    lines = [f"{key} = {json.dumps(value)}" for key, value in section.items()]
-    sip = '[sip]\ndomains = ["example.com"]\nlisten = ["tls:0.0.0.0:5061"]\n'
-    terminal.path.write_text('[node]\nname = "n1"\nstate_dir = "."\n' + sip + "[tls]\n" + "\n".join(lines))
-    assert terminal.type("check") == 0
-    (terminal.path.parent / "sip.key").chmod(0o644)
+def test_check_says_what_a_start_on_this_machine_would_meet(terminal: Terminal) -> None:
+    terminal.found = [Found("sip.listen: udp:0.0.0.0:5060: in use"), Found("resolver.servers: is empty", False)]
     assert terminal.type("check") == 1
-    assert "tls.keys: " in terminal.err
-    assert "open to others (mode 0644): chmod 600 it" in terminal.err
+    assert terminal.err == "sipfarm: sip.listen: udp:0.0.0.0:5060: in use\n"
+    assert terminal.out == "warning: resolver.servers: is empty\n"
+    assert terminal.type("check", "--json") == 1
+    answer = json.loads(terminal.out)
+    assert (answer["ok"], answer["errors"]) == (False, ["sip.listen: udp:0.0.0.0:5060: in use"])
+    assert terminal.err == ""
+
+
+def test_warnings_are_mistakes_to_who_is_strict(terminal: Terminal) -> None:
+    terminal.found = [Found("resolver.servers: is empty", False)]
+    assert terminal.type("check") == 0
+    assert terminal.type("check", "--strict") == 1
+    assert "warning: resolver.servers: is empty\n" in terminal.out
+    terminal.found = []
+    assert terminal.type("check", "--strict") == 0
+
+
+def test_check_looks_at_no_more_than_it_is_told_to(terminal: Terminal) -> None:
+    terminal.found = [Found("sip.listen: in use")]
+    assert terminal.type("check", "--file-only") == 0
+    assert terminal.looks == []
+    terminal.node.overlay = {}
+    terminal.running = False
+    terminal.type("check", "--no-ports", "--network")
+    assert terminal.looks.pop() == {"is_running": False, "ports": False, "network": True}
+    terminal.environ["LISTEN_FDS"] = "2"
+    terminal.type("check")
+    assert terminal.looks.pop() == {"is_running": False, "ports": False, "network": False}
+    del terminal.environ["LISTEN_FDS"]
+    terminal.running = True
+    terminal.type("check")
+    assert terminal.looks.pop() == {"is_running": True, "ports": True, "network": False}
 
 
 def test_check_of_a_bad_one_is_one_line_and_exit_1(terminal: Terminal) -> None:
@@ -124,152 +182,6 @@ def test_the_configuration_may_stand_before_or_after_the_command(terminal: Termi
     assert terminal.type("user", "list", "-c", str(terminal.path)) == 0
     assert terminal.type("user", "list") == 1
     assert terminal.err == "sipfarm: /etc/sipfarm/node.toml: cannot be read: No such file or directory\n"
-
-
-def test_users_are_added_listed_and_removed_on_a_running_node(terminal: Terminal) -> None:
-    terminal.stdin = "secret\n"
-    assert terminal.type("user", "add", "bob", "--password-file", "-") == 0
-    assert terminal.out == "bob added\n"
-    assert terminal.type("user", "list") == 0
-    assert terminal.out == "sip:bob@example.com\n"
-    assert terminal.type("user", "list", "--json") == 0
-    assert json.loads(terminal.out) == {"users": [{"aor": "sip:bob@example.com", "disabled": False}]}
-    assert terminal.type("user", "passwd", "bob", "--password-file", "-") == 0
-    assert terminal.out == "bob changed\n"
-    assert terminal.type("user", "remove", "bob") == 0
-    assert terminal.type("user", "remove", "bob") == 1
-    assert terminal.err == "sipfarm: bob is no user\n"
-    assert not terminal.node.closed, "the running node's store is not opened"
-
-
-def test_a_user_is_disabled_and_enabled_again(terminal: Terminal) -> None:
-    terminal.stdin = "secret\n"
-    terminal.type("user", "add", "bob", "--password-file", "-")
-    assert terminal.type("user", "disable", "bob") == 0
-    assert terminal.out == "bob disabled\n"
-    terminal.type("user", "list")
-    assert terminal.out == "sip:bob@example.com  disabled\n"
-    assert terminal.type("user", "enable", "bob") == 0
-    assert terminal.out == "bob enabled\n"
-    terminal.type("user", "list")
-    assert terminal.out == "sip:bob@example.com\n"
-    assert terminal.type("user", "enable", "nobody") == 1
-    assert terminal.err == "sipfarm: nobody is no user\n"
-
-
-def test_users_are_changed_in_the_store_when_no_node_runs(terminal: Terminal) -> None:
-    terminal.running = False
-    terminal.stdin = "secret\n"
-    assert terminal.type("user", "add", "bob", "--password-file", "-") == 0
-    assert terminal.node.closed
-    assert terminal.orders == []
-    assert terminal.type("user", "list") == 0
-    assert terminal.out == "sip:bob@example.com\n"
-
-
-def test_the_store_is_closed_even_when_the_order_fails(terminal: Terminal) -> None:
-    terminal.running = False
-    assert terminal.type("user", "remove", "nobody") == 1
-    assert terminal.node.closed
-
-
-def test_a_store_that_keeps_nothing_is_not_opened(terminal: Terminal) -> None:
-    terminal.running = False
-    terminal.environ["SIPFARM__STORE__BACKEND"] = "memory"
-    assert terminal.type("user", "list") == 1
-    assert terminal.err == 'sipfarm: the node is not running, and its store keeps nothing: backend = "memory"\n'
-
-
-def test_passwords_come_from_files_and_never_from_arguments(terminal: Terminal, tmp_path: Path) -> None:
-    (tmp_path / "pw").write_text("from the file\n")
-    assert terminal.type("user", "add", "bob", "--password-file", str(tmp_path / "pw")) == 0
-    assert terminal.type("user", "add", "eve", "secret") == 2
-    assert terminal.type("user", "add", "eve") == 1
-    assert "no terminal to ask for a password at" in terminal.err
-    assert terminal.type("user", "add", "eve", "--password-file", str(tmp_path / "no")) == 1
-    assert terminal.err == f"sipfarm: {tmp_path}/no: No such file or directory\n"
-    terminal.stdin = ""
-    assert terminal.type("user", "add", "eve", "--password-file", "-") == 1
-    assert "a password has 1 to" in terminal.err
-
-
-def test_import_goes_in_portions_and_names_the_lines_it_refuses(terminal: Terminal, tmp_path: Path) -> None:
-    lines = ["user,password,domain", *(f"u{number},p" for number in range(1200)), "lonely", "x,y,other.test"]
-    path = tmp_path / "users.csv"
-    path.write_text("\n".join(lines) + "\n")
-    assert terminal.type("user", "import", str(path)) == 1
-    assert terminal.orders == ["import-users"] * 3
-    assert terminal.out.splitlines() == [
-        f"{path}:1202: 1 fields instead of user,password or user,password,domain",
-        f"{path}:1203: 'other.test' is none of our domains (example.com)",
-        "1200 users added, 0 changed, 2 lines refused",
-    ]
-    path.write_text("u1,p\nnew,p\n")
-    assert terminal.type("user", "import", str(path), "--json") == 0
-    assert json.loads(terminal.out) == {"added": 1, "changed": 1, "bad": []}
-
-
-def test_a_long_import_says_how_far_it_is(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("farm.admin.progress.PLAIN_INTERVAL", 1000)
-    terminal.stdin = "".join(f"u{number},p\n" for number in range(2100))
-    assert terminal.type("user", "import", "-") == 0
-    assert terminal.err == "1,000 users\n2,000 users\n"
-
-
-def test_import_reads_standard_input_and_tells_unreadable_files(terminal: Terminal, tmp_path: Path) -> None:
-    terminal.stdin = "a,b\n"
-    assert terminal.type("user", "import", "-") == 0
-    assert terminal.out == "1 users added, 0 changed, 0 lines refused\n"
-    assert terminal.type("user", "import", str(tmp_path / "no.csv")) == 1
-    assert terminal.err == f"sipfarm: {tmp_path}/no.csv: No such file or directory\n"
-    (tmp_path / "latin.csv").write_bytes(b"\xe4,b\n")
-    assert terminal.type("user", "import", str(tmp_path / "latin.csv")) == 1
-    assert terminal.err == f"sipfarm: {tmp_path}/latin.csv: is not UTF-8 text\n"
-
-
-def test_status_is_0_when_well_and_3_when_not(terminal: Terminal) -> None:
-    assert terminal.type("status") == 0
-    assert terminal.out.splitlines() == [
-        "name: n1",
-        "uptime seconds: 5",
-        "listeners: udp:127.0.0.1:5060, tcp:127.0.0.1:5060",
-        "ready: yes",
-    ]
-    terminal.node.wrong = ["the journal cannot be written"]
-    assert terminal.type("status") == 3
-    assert terminal.out.splitlines()[-1] == "problem: the journal cannot be written"
-    terminal.node.wrong, terminal.node.is_ready = [], False
-    assert terminal.type("status", "--json") == 3
-    terminal.running = False
-    assert terminal.type("status") == 3
-    assert terminal.err == "sipfarm: no node is running at control.sock\n"
-
-
-def test_locate_and_bindings_show_contacts(terminal: Terminal) -> None:
-    assert terminal.type("locate", "bob") == 1
-    assert terminal.out == "sip:bob@example.com: no such user\n"
-    terminal.node.bindings["sip:bob@example.com"] = []
-    assert terminal.type("locate", "bob") == 1
-    assert terminal.out == "sip:bob@example.com: not registered\n"
-    binding: Answer = {"contact": "sip:bob@192.0.2.1", "q": 0.5, "expires_in": 60, "received": "", "path": []}
-    terminal.node.bindings["sip:bob@example.com"] = [binding]
-    assert terminal.type("locate", "sip:bob@example.com") == 0
-    assert terminal.out == "sip:bob@192.0.2.1  q=0.5\n"
-    assert terminal.type("bindings", "show", "bob") == 0
-    assert terminal.out == "sip:bob@192.0.2.1  q=0.5  expires_in=60\n"
-    assert terminal.type("bindings", "remove", "bob") == 0
-    assert terminal.out == "sip:bob@example.com: 1 removed\n"
-    assert terminal.type("bindings", "show", "bob") == 1
-
-
-def test_bans_are_listed_and_lifted(terminal: Terminal) -> None:
-    assert terminal.type("bans") == 0
-    assert terminal.out == "nobody is banned\n"
-    terminal.node.banned = [Ban("192.0.2.7", "auth-failures", NOW + 60)]
-    assert terminal.type("bans") == 0
-    assert terminal.out == "192.0.2.7  auth-failures  for 60 s more\n"
-    assert terminal.type("bans", "--lift", "192.0.2.7") == 0
-    assert terminal.type("bans", "--lift", "192.0.2.7") == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["frob"], ["user"], ["user", "frob"], ["locate"], ["demo", "--nodes", "x"]])
@@ -304,3 +216,53 @@ class Forever:
 
     def __await__(self):  # type: ignore[no-untyped-def]
         yield self
+
+
+class Shut(io.StringIO):
+    """An output that takes nothing."""
+
+    def __init__(self, error: OSError, *, at_flush: bool) -> None:
+        super().__init__()
+        self._error = error
+        self._at_flush = at_flush
+
+    def write(self, text: str) -> int:
+        if not self._at_flush:
+            raise self._error
+        return len(text)
+
+    def flush(self) -> None:
+        if self._at_flush:
+            raise self._error
+
+
+@pytest.mark.parametrize("at_flush", [True, False], ids=["buffered", "at once"])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), ""),
+        (OSError(errno.ENOSPC, "No space left on device"), "sipfarm: No space left on device\n"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [("status",), ("user", "list", "--json"), ("ca", "--help"), ("--help",)])
+def test_an_output_that_takes_nothing_ends_a_command_without_a_trace(
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    error: OSError,
+    said: str,
+    at_flush: bool,
+) -> None:
+    out, err = Shut(error, at_flush=at_flush), io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)  # to which argparse writes
+    console = Console(terminal._open, terminal._client, terminal.environ, io.StringIO(), out, err)
+    assert console.run(arguments) == 1
+    assert err.getvalue() == said
+
+
+def test_what_a_terminal_cannot_show_is_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    console = make_console(lambda config: FakeNode(), find_nothing)
+    assert console.run(["demo", "--help"]) == 0
+    assert b"users 1000, 1001, ? (100)" in raw.getvalue()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from farm.admin.client import NotRunning, SocketClient
+from farm.admin.client import NotRunning, SocketClient, connect_unix
 from farm.admin.control import OrderError
 
 
@@ -22,7 +23,7 @@ class Pair:
     def client(self, reply: bytes) -> SocketClient:
         self.far.sendall(reply)
         self.far.shutdown(socket.SHUT_WR)
-        return SocketClient("/run/control.sock", lambda path: self.near)
+        return SocketClient("/run/control.sock", lambda path, seconds: self.near)
 
 
 @pytest.fixture
@@ -72,8 +73,32 @@ def test_a_socket_that_is_not_ours_is_named() -> None:
         SocketClient("/run/x", failing(PermissionError(13, "Permission denied"))).run("status", {})
 
 
+def test_a_node_that_accepts_and_says_nothing_is_given_up_after_the_time_that_was_given(tmp_path: Path) -> None:
+    path = str(tmp_path / "control.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(2)
+        with connect_unix(path, 0.25) as connection:
+            assert connection.gettimeout() == 0.25
+        with pytest.raises(OrderError, match="the node did not answer: timed out"):
+            SocketClient(path).run("status", {}, seconds=0.01)
+
+
+def test_an_order_has_a_minute_and_the_connection_has_it_too() -> None:
+    given: list[float] = []
+
+    def connect(path: str, seconds: float) -> socket.socket:
+        given.append(seconds)
+        raise FileNotFoundError
+
+    for seconds in ({}, {"seconds": 2.0}):
+        with pytest.raises(NotRunning):
+            SocketClient("/run/x", connect).run("status", {}, **seconds)
+    assert given == [60.0, 2.0]
+
+
 def failing(error: OSError):  # type: ignore[no-untyped-def]
-    def connect(path: str) -> socket.socket:
+    def connect(path: str, seconds: float) -> socket.socket:
         raise error
 
     return connect

@@ -83,7 +83,20 @@ def test_import_counts_and_names_bad_rows(control: Control) -> None:
     }
 
 
-@pytest.mark.parametrize("rows", [None, "x", [[1, "a", "b"]], [["1", "a", "", "p"]], [[1, 2, 3, 4]], [{}]])
+def test_import_takes_the_hashes_of_another_registrar(control: Control) -> None:
+    rows = [[1, "a", "", "", [["MD5", "a" * 32, "b" * 32], ["SHA-256", "c" * 64, ""]]], [2, "b", "", "", []]]
+    assert order(control, "import-users", rows=rows) == {
+        "added": 1,
+        "changed": 0,
+        "bad": [{"line": 2, "problem": "a password has 1 to 256 characters, none of them a control character"}],
+    }
+
+
+NO_ROWS: list[object] = [None, "x", [[1, "a", "b"]], [["1", "a", "", "p"]], [[1, 2, 3, 4]], [{}]]
+NO_HASHES = ["x", {}, ["MD5"], [["MD5", "a"]], [["MD5", "a", 1]], [["MD5", "a", "b"], None]]
+
+
+@pytest.mark.parametrize("rows", [*NO_ROWS, *([[1, "a", "", "", hashes]] for hashes in NO_HASHES)])
 def test_import_refuses_what_is_no_row(control: Control, rows: object) -> None:
     assert "row" in refused(control, "import-users", rows=rows)
 
@@ -120,6 +133,13 @@ def test_bindings_are_shown_whole_and_removed(node: FakeNode, control: Control) 
     assert order(control, "show-bindings", aor="bob") == {"aor": aor, "bindings": node.bindings[aor]}
     assert order(control, "remove-bindings", aor="bob") == {"aor": aor, "removed": 1}
     assert order(control, "show-bindings", aor="bob") == {"aor": aor, "bindings": []}
+
+
+def test_calls_are_counted_and_shown_to_who_says_how_many(control: Control) -> None:
+    assert order(control, "calls") == {"ringing": 1, "answered": 2, "calls": []}
+    assert len(order(control, "calls", limit=1)["calls"]) == 1  # type: ignore[arg-type]
+    for limit in ("1", -1, True):
+        assert refused(control, "calls", limit=limit) == "limit must be a whole number"
 
 
 def test_bans_are_listed_and_lifted(node: FakeNode, control: Control) -> None:
@@ -175,6 +195,11 @@ def test_locate_and_lookup_tell_the_owners(node: FakeNode, control: Control) -> 
     assert refused(control, "lookup", key="bob@other.test").startswith("'other.test' is none of our domains")
 
 
+def test_the_overview_is_what_the_node_says(node: FakeNode, control: Control) -> None:
+    assert order(control, "overview") == node.seen
+    assert refused(Control(node, None), "overview") == "the node is not running"
+
+
 def test_a_node_is_drained_and_undrained(node: FakeNode, control: Control) -> None:
     assert order(control, "drain") == {"draining": True}
     assert node.draining
@@ -189,3 +214,14 @@ def test_a_signed_configuration_is_handed_to_the_node_and_no_other(node: FakeNod
     assert refused(control, "new-config", record="Zm9yZ2Vk") == "that is not from our authority"
     assert refused(control, "new-config", record="???") == "record is no base64"
     assert refused(control, "new-config") == "record is missing or no text"
+
+
+def test_a_reload_answers_what_was_taken_and_a_mistake_is_the_orders(node: FakeNode) -> None:
+    control = Control(node, node)
+    node.changed, node.waiting = ["limits.burst"], ["sip.listen"]
+    assert order(control, "reload") == {"changed": ["limits.burst"], "waiting": ["sip.listen"]}
+    node.mistake = "not reloaded"
+    with pytest.raises(OrderError, match="not reloaded"):
+        order(control, "reload")
+    with pytest.raises(OrderError, match="the node is not running"):
+        order(Control(node, None), "reload")

@@ -21,7 +21,7 @@ def terminal(tmp_path: Path) -> Terminal:
     terminal.node.join()
     terminal.node.owning[BOB] = [
         {"name": "n1", "node_id": NODE_ID, "standing": "owner", "version": "0f" * 16, "size": 412},
-        {"name": "n2", "node_id": OTHER_ID, "standing": "silent", "version": "", "size": 0},
+        {"name": "n2", "node_id": OTHER_ID, "standing": "silent"},
     ]
     return terminal
 
@@ -49,6 +49,7 @@ def test_status_tells_how_the_node_is_among_the_others(terminal: Terminal) -> No
         "state: alive",
         "members: 2 alive, 1 dead",
         "synchronised: yes",
+        "replicas: 3",
         "underreplicated: no partition",
         "clock offset: +12 ms",
         "certificate expires in: 2 d",
@@ -61,12 +62,13 @@ def test_status_tells_how_the_node_is_among_the_others(terminal: Terminal) -> No
 
 def test_status_of_a_node_that_is_not_in_step_says_how_far_it_is(terminal: Terminal) -> None:
     terminal.node.overlay |= {"synchronised": False, "progress": 0.256, "underreplicated": 17, "draining": True}
-    terminal.node.overlay["certificate_expires_in"] = -5
+    terminal.node.overlay |= {"certificate_expires_in": -5, "replicas": {"wanted": 3, "possible": 1}}
     terminal.node.is_ready = False
     assert terminal.type("status") == 3
     lines = terminal.out.splitlines()
     assert "state: alive, draining" in lines
     assert "synchronised: no, 26%" in lines
+    assert "replicas: 1 of 3: there is only 1 node to keep them" in lines
     assert "underreplicated: 17 partitions" in lines
     assert "certificate expires in: expired" in lines
     assert "ready: no" in lines
@@ -118,15 +120,6 @@ def test_a_node_id_can_be_looked_up_too(terminal: Terminal) -> None:
 def test_a_key_of_which_no_owner_answers_is_exit_1(terminal: Terminal) -> None:
     del terminal.node.owning[BOB][0]
     assert terminal.type("lookup", "bob") == 1
-
-
-def test_a_node_is_drained_and_serves_again(terminal: Terminal) -> None:
-    assert terminal.type("drain") == 0
-    assert terminal.node.draining
-    assert terminal.out == "draining; it is done when sipfarm status says: state: left\n"
-    assert terminal.type("undrain", "--json") == 0
-    assert not terminal.node.draining
-    assert json.loads(terminal.out) == {"draining": False}
 
 
 @pytest.mark.parametrize("command", [("members",), ("lookup", "bob")])

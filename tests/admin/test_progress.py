@@ -40,3 +40,15 @@ def test_a_terminal_gets_a_bar_that_leaves_no_trace(total: int | None, monkeypat
     assert "500 users" in shown
     assert ("50%" in shown) == (total is not None)
     assert shown.endswith("\x1b[2K"), "the line of the bar is erased at the end"
+
+
+def test_json_lines_for_who_reads_json_even_at_a_terminal() -> None:
+    stream = FakeTerminal()
+    with show_progress(stream, 100, as_json=True, interval=0) as reach:
+        reach(0, "not running")
+        reach(0, "not running")
+        reach(25, "25%")
+    assert stream.getvalue().splitlines() == [
+        '{"step": 0, "of": 100, "words": "not running"}',
+        '{"step": 25, "of": 100, "words": "25%"}',
+    ]

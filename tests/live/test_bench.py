@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.scrape import SERIES, count_series, make_catalogue
 from tests.support.processes import Program
 from tests.support.tools import need
 
@@ -52,3 +53,20 @@ def test_the_benchmark_measures_farms_of_both_servers(tmp_path: Path) -> None:
     assert figures["relayed_cpu"] > 0
     assert figures["relayed_messages"] >= 6, "INVITE, 180, 200, ACK, BYE and its 200 are relayed"
     assert results["loads"] == "of another run", "what was not measured stays"
+
+
+def test_the_benchmark_measures_what_a_scrape_costs(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    report = tmp_path / "results.json"
+    command = [sys.executable, "-m", "bench.run", "scrape", "--only", "sipfarm", "--quick", "--json", str(report)]
+    bench = Program(command, tmp_path / "bench.log", directory=root)
+    try:
+        assert bench.wait(120) == 0, bench.output()
+    finally:
+        bench.kill()
+    figures = {figure["key"]: figure for figure in json.loads(report.read_text())["figures"]}
+    assert figures["scrape_render"]["title"] == f"text of {SERIES:,} series"
+    assert count_series(make_catalogue(SERIES).render()) == SERIES
+    assert figures["scrape_render"]["value"] > 0
+    assert figures["scrape_each"]["value"] > 0
+    assert figures["scrape_share"]["target"] == 2.0

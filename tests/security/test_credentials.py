@@ -34,6 +34,7 @@ from farm.sip.message import Request, make_header
 from farm.sip.status import SipError
 from farm.sip.uri import aor_of, parse_uri
 from tests.support.digest import answer_challenge, parse_challenge
+from tests.support.tools import give_up
 
 NOON = 1_800_000_000.0
 REALM = "example.com"
@@ -250,7 +251,7 @@ class TestTheRightPassword:
     @pytest.mark.parametrize("name", ["alice", "alice@example.com", "alice@EXAMPLE.com"])
     def test_gets_in_with_every_algorithm_and_both_forms_of_the_name(self, algorithm: str, name: str) -> None:
         if not digest.is_available(algorithm):
-            pytest.skip(f"this Python has no {algorithm}")
+            give_up(f"this Python has no {algorithm}")
         farm = Farm(algorithms=(algorithm,))
         if name == "alice@EXAMPLE.com":  # the record holds the hash of the canonical name
             assert reason_of(farm.check(farm.answer(name))) == (401, "wrong-password")

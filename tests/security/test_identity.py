@@ -37,6 +37,8 @@ from tests.support.certificates import (
 
 # ------------------------------------------------------------------------------------------------------ the files
 
+LONGER = ("2020-01-01", "2119-06-01")
+
 
 class TestFiles:
     def test_a_node_is_what_its_files_say(self, tmp_path: Path) -> None:
@@ -146,27 +148,51 @@ class TestReload:
     def test_nothing_has_changed_until_a_file_has(self, tmp_path: Path) -> None:
         identity = make_identity(tmp_path)
         assert identity.reload(NOON) is False
-        write_identity(tmp_path / "n1", certificate=make_certificate(1, zones=["west"]))
+        before = identity.not_after
+        write_identity(tmp_path / "n1", certificate=make_certificate(1, validity=LONGER))
         assert identity.reload(NOON) is True
-        assert identity.zone == "west"
+        assert identity.not_after > before
         assert identity.reload(NOON) is False
+
+    def test_what_was_prepared_is_in_force_when_it_is_taken(self, tmp_path: Path) -> None:
+        identity = make_identity(tmp_path)
+        assert identity.prepare(NOON) is None
+        before = identity.not_after
+        write_identity(tmp_path / "n1", certificate=make_certificate(1, validity=LONGER))
+        prepared = identity.prepare(NOON)
+        assert prepared is not None
+        assert identity.not_after == before
+        identity.take(prepared)
+        assert identity.not_after > before
+
+    @pytest.mark.parametrize("other", [make_certificate(1, zones=["west"]), make_certificate(1, roles=["store"])])
+    def test_a_running_node_stays_in_its_zone_and_keeps_its_roles(
+        self, tmp_path: Path, other: x509.Certificate
+    ) -> None:
+        """The others would refuse its links: what it says of itself must be what its certificate says."""
+        identity = make_identity(tmp_path)
+        write_identity(tmp_path / "n1", certificate=other)
+        with pytest.raises(ConfigError, match="another zone or other roles than the running node: restart it"):
+            identity.reload(NOON)
+        assert identity.zone == "east"
+        assert Identity(str(tmp_path / "n1"), NOON).zone in ("east", "west")
 
     def test_a_renewed_certificate_is_shown_to_the_next_peer_and_open_links_stay(self, tmp_path: Path) -> None:
         identity, other = make_identity(tmp_path, 1), make_identity(tmp_path, 2)
         client, server = other.make_connection(False), identity.make_connection(True)
         assert shake_hands(client, server) == {}
         key = make_key()
-        renewed = make_certificate(1, key=key, zones=["west"])
+        renewed = make_certificate(1, key=key, validity=LONGER)
         write_identity(tmp_path / "n1", certificate=renewed)
         (tmp_path / "n1" / "key.pem").write_bytes(pack_key(key))
         assert identity.reload(NOON)
         client.send(b"still here")
         server.bio_write(client.bio_read(65_536))
         assert server.recv(100) == b"still here"
-        assert other.check_peer(client, NOON).zone == "east"
+        before = other.check_peer(client, NOON).not_after
         anew = other.make_connection(False)
         assert shake_hands(anew, identity.make_connection(True)) == {}
-        assert other.check_peer(anew, NOON).zone == "west"
+        assert other.check_peer(anew, NOON).not_after > before
 
     @pytest.mark.parametrize("name", ["key.pem", "cert.pem", "ca.pem", "farm.key"])
     def test_what_is_wrong_leaves_the_old_in_force(self, tmp_path: Path, name: str) -> None:

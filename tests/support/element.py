@@ -30,6 +30,7 @@ from farm.sip.status import SipError
 from farm.sip.uri import Uri
 from farm.sip.via import Via
 from farm.transaction.transaction import Flow, ServerTransaction
+from tests.support.accounts import RecordedCalls
 from tests.support.messages import make_request
 from tests.support.recorders import PORTS, Promise, RecordedFlow, RecordedRejections, Spawner
 from tests.support.script import Script
@@ -113,6 +114,7 @@ class Element:
         self.flows: dict[Hop, RecordedFlow] = {}
         self.refusing: set[str] = set()
         self.spawner = Spawner()
+        self.calls = RecordedCalls()
         self.rejections = RecordedRejections(self.script.record)
         self.tokens = make_tokens()
         addresses = Addresses()
@@ -128,6 +130,7 @@ class Element:
             rejections=self.rejections,
             suspect=lambda uri, now: self.suspects.append(uri),
             spawn=self.spawner,
+            calls=self.calls,
             clock=lambda: self.script.now,
             timer_c_seconds=185.0,
             serial_seconds=20.0,

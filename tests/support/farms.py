@@ -41,7 +41,7 @@ NAME_SERVER = "192.0.2.53"
 LADDER_LINES = 60
 
 # The parts whose deadlines there are as long as a node is among others, and those that have some only while they work.
-_UPKEEP = ("farm.edges", "farm.frontend.", "farm.keyring", "farm.overlay.", "farm.member")
+_UPKEEP = ("farm.edges", "farm.frontend.", "farm.keyring", "farm.overlay.", "farm.overview", "farm.member")
 _OPERATIONS = frozenset(("farm.overlay.reads", "farm.overlay.writes", "farm.overlay.scanning"))
 
 _Value = TypeVar("_Value")
@@ -205,6 +205,8 @@ class FarmNode:
         )
         for name, states in node.transactions.census.items():
             found += [f"{count} {name} {state.value} by the census" for state, count in states.items() if count]
+        ringing = node.calls.calls.ringing
+        found += [f"{ringing} calls that ring"] if ringing else []
         for (place,), _ in node.metrics.unexpected_errors:
             errors = self.value("unexpected_errors", place)
             found += [f"{errors:g} unexpected errors in {place}"] * bool(errors)

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
+from farm.admin.progress import show_progress
 from farm.overlay.settings import NodeSettings
 from tests.support.checker import Checker
 from tests.support.faults import PLANS, WARM_SECONDS, Faults, Plan
@@ -186,9 +187,13 @@ def main(arguments: Iterable[str] | None = None) -> int:
     failed: list[Report] = []
     ran = 0
     began = time.monotonic()
-    with ProcessPoolExecutor(min(options.jobs, len(jobs))) as pool:
+    with (
+        ProcessPoolExecutor(min(options.jobs, len(jobs))) as pool,
+        show_progress(sys.stderr, len(jobs), interval=max(len(jobs) // 10, 20)) as reach,
+    ):
         for report in pool.map(_run_quickly, jobs) if len(jobs) > 1 else map(_run_quickly, jobs):
             ran += 1
+            reach(ran, f"{ran} seeds, {len(failed)} failed")
             if report.problems or len(jobs) <= 40:
                 print("\n".join([*report.lines, str(report)]), flush=True)
             for problem in report.problems[:5]:
