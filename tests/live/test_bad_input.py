@@ -86,6 +86,8 @@ def test_a_port_in_use_is_named(tmp_path: Path, hosts: Hosts, kind: str) -> None
     family = socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM
     port = 9464 if kind == "http" else 5060
     with socket.socket(socket.AF_INET, family) as occupant:
+        if kind != "udp":  # connections of a node before that the system still remembers do not count
+            occupant.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         occupant.bind((host, port))
         if kind != "udp":
             occupant.listen()

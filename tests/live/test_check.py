@@ -38,6 +38,8 @@ class Place(NamedTuple):
     def take(self, kind: socket.SocketKind, port: int) -> None:
         """Somebody else has that port."""
         other = self.stack.enter_context(socket.socket(socket.AF_INET, kind))
+        if kind == socket.SOCK_STREAM:  # connections of a node before that the system still remembers do not count
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind((self.host, port))
         if kind == socket.SOCK_STREAM:
             other.listen()
