@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from farm.admin.history import Timed
+
 Buckets = dict[float, float]
 
 _LINE: Final = re.compile(r"^(\w+)_bucket\{(.*)\} (\S+)$")
@@ -40,16 +42,5 @@ def count_of(buckets: Buckets) -> int:
 def quantile(buckets: Buckets, share: float) -> float | None:
     """The value below which that share lies, evenly spread within its bucket; the largest bound for what lies above
     all, None when there is nothing."""
-    total = max(buckets.values(), default=0.0)
-    if not total:
-        return None
-    wanted = share * total
-    low, below = 0.0, 0.0
-    for bound in sorted(buckets):
-        count = buckets[bound]
-        if count >= wanted:
-            if bound == float("inf"):
-                return low
-            return low + (bound - low) * (wanted - below) / (count - below) if count > below else bound
-        low, below = bound, count
-    return low
+    bounds = tuple(sorted(buckets))
+    return Timed(bounds, tuple(buckets[bound] for bound in bounds)).quantile(share)
